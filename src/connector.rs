@@ -1,0 +1,167 @@
+//! The contract that every system is closed under: two traits, and what each connector promises.
+//!
+//! A connector promises that `apply` is idempotent **and monotone** (done twice, or landing late, it never opens
+//! anything), that `look` changes nothing, that no secret is in any error, and that a bystander is never touched.
+
+use crate::model::{
+    Account, Action, Chain, Door, DoorKind, Family, Fault, Finding, Fingerprint, Look, Outcome, Person, PersonId,
+    Place, PlaceId, Proof, Restored, Step, SystemName, Undo,
+};
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use hmac::{Hmac, KeyInit, Mac};
+use jiff::Timestamp;
+use secrecy::{ExposeSecret, SecretSlice, SecretString};
+use sha2::Sha256;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What a connector is, for `offboard connectors` and for the report's "not covered".
+#[derive(Debug)]
+pub struct Manifest {
+    /// Its name in `offboard.yaml`.
+    pub name: &'static str,
+    /// What sort of system it closes.
+    pub family: Family,
+    /// The doors it finds, each with the strongest proof that it can give.
+    pub doors: &'static [(DoorKind, Proof)],
+    /// What our own identity needs there, a sentence each.
+    pub privileges: &'static [&'static str],
+    /// What it does not cover, each with the reason.
+    pub not_covered: &'static [&'static str],
+}
+
+/// Our own standing at one place.
+#[derive(Debug, Clone)]
+pub struct Health {
+    /// Who we are there, and on what: `offboard on PostgreSQL 15.18`.
+    pub identity: String,
+    /// What is missing or unwise, each with what to do.
+    pub findings: Vec<Finding>,
+}
+
+/// One person to look for, with everything that they can be recognised by.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// The roster's row.
+    pub person: Person,
+    /// Accounts that `offboard.yaml` maps to the person: system and native id.
+    pub accounts: Vec<(SystemName, String)>,
+    /// Keys known to be theirs: declared, from the directory, or learned from their own accounts during the run.
+    pub keys: BTreeSet<Fingerprint>,
+}
+
+/// What `discover` looks for. A connector may use it to ask the server for less; it may also yield more than was asked for:
+/// the roster's matching decides whose an account is.
+#[derive(Clone, Debug)]
+pub enum Scope {
+    /// Any number of people.
+    People(Vec<Wanted>),
+    /// The whole inventory.
+    Everything,
+}
+
+/// What a call may know of the run around it.
+#[derive(Clone)]
+pub struct Cx {
+    /// The time. Connectors never read the clock themselves.
+    pub now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    /// The longest that one network operation may take.
+    pub timeout: Duration,
+    /// What the place looked like when this run first saw it, after a resume (see [`Link::baseline`]).
+    pub baseline: Option<serde_json::Value>,
+    /// The run's random seed, sealed in the journal before the first step; 32 bytes.
+    pub seed: SecretSlice<u8>,
+}
+
+impl Cx {
+    /// The witness password of one account: 43 characters of `A-Za-z0-9-_`, the same at every call within a run, known to
+    /// nobody. Derived as HMAC-SHA-256 (RFC 2104) from the sealed seed, so that it is sealed before it is ever set.
+    pub fn witness(&self, place: &PlaceId, account: &str) -> SecretString {
+        use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+        SecretString::from(URL_SAFE_NO_PAD.encode(self.derive("password", place, account)))
+    }
+
+    /// 16 bytes of salt that belong to the witness password, the same at every call within a run: a second apply sets the
+    /// very same verifier.
+    pub fn witness_salt(&self, place: &PlaceId, account: &str) -> [u8; 16] {
+        let mut salt = [0; 16];
+        salt.copy_from_slice(&self.derive("salt", place, account)[..16]);
+        salt
+    }
+
+    fn derive(&self, purpose: &str, place: &PlaceId, account: &str) -> [u8; 32] {
+        let mut mac =
+            Hmac::<Sha256>::new_from_slice(self.seed.expose_secret()).expect("HMAC takes a key of any length");
+        for part in ["offboard witness", purpose, &place.0, account] {
+            mac.update(&(part.len() as u64).to_be_bytes());
+            mac.update(part.as_bytes());
+        }
+        mac.finalize().into_bytes().into()
+    }
+}
+
+/// One system.
+#[async_trait]
+pub trait Connector: Send + Sync {
+    /// What this connector is.
+    fn manifest(&self) -> &'static Manifest;
+
+    /// What is opened, limited and tried again on its own. Never does I/O.
+    fn places(&self) -> Vec<Place>;
+
+    /// How many places of this system are worked on at the same time.
+    fn parallel(&self) -> usize {
+        16
+    }
+
+    /// Key fingerprints, native ids and the like that this connector itself logs in with: never touched by anybody.
+    fn own_keys(&self) -> Vec<Fingerprint> {
+        Vec::new()
+    }
+
+    /// The chains that carry `action` out on what `leaver` holds of `account`: on the whole account if it is theirs, otherwise
+    /// only on the doors whose holder they are. Pure: the same account gives the same steps.
+    fn plan(&self, account: &Account, leaver: &PersonId, action: Action) -> Vec<Chain>;
+
+    /// Connects and logs in.
+    ///
+    /// # Errors
+    /// `Unreachable` and `Busy` are tried again; `Misconfigured` (certificate, host key, our own password) is not.
+    async fn open(&self, place: &Place, cx: &Cx) -> Result<Box<dyn Link>, Fault>;
+}
+
+/// One live connection to one place, used for everything there.
+#[async_trait]
+pub trait Link: Send {
+    /// Our own login and privileges. Changes nothing.
+    ///
+    /// # Errors
+    /// As [`Connector::open`]; a missing privilege is a finding, not an error.
+    async fn check(&mut self) -> Result<Health, Fault>;
+
+    /// Every account that may be in scope, with every door. Changes nothing. Called again until nothing new is found.
+    fn discover<'a>(&'a mut self, scope: &'a Scope) -> BoxStream<'a, Result<Account, Fault>>;
+
+    /// What the last `discover` noticed that is no account: `NotCovered`, `Suspicious`, `Configuration`. Taken, not copied.
+    fn findings(&mut self) -> Vec<Finding> {
+        Vec::new()
+    }
+
+    /// What the place looked like at the first `discover` of the run, without secrets, so that what appears later can be told
+    /// from what was there. Journaled once and handed back in [`Cx::baseline`] after a resume.
+    fn baseline(&self) -> Option<serde_json::Value> {
+        None
+    }
+
+    /// Applies steps in order; one result a step. One that fails does not keep the next from being tried.
+    async fn apply(&mut self, steps: &[Step], cx: &Cx) -> Vec<Result<Outcome, Fault>>;
+
+    /// Looks at doors; one look a door, in order. Never changes anything. `after` says whether the steps have been applied, so
+    /// that a witness password exists.
+    async fn look(&mut self, doors: &[Door], after: bool, cx: &Cx) -> Vec<Look>;
+
+    /// Takes steps back; one result a step. Never revives an old secret.
+    async fn restore(&mut self, undo: &[Undo], cx: &Cx) -> Vec<Result<Restored, Fault>>;
+}

@@ -1,0 +1,22 @@
+//! `offboard` closes every door that a leaver had, and proves each one shut.
+//!
+//! The map of the house. Data walks one straight line, and the rooms stand along it:
+//!
+//! ```text
+//! trigger → person → accounts and doors found → plan → guard → journal → steps applied → look again → report
+//! ```
+//!
+//! Who may import whom stands in `docs/architecture.md`; `tests/house.rs` enforces it.
+
+pub mod cli;
+pub mod config;
+pub mod connector;
+pub mod connectors;
+pub mod engine;
+pub mod journal;
+pub mod model;
+pub mod playbook;
+pub mod report;
+pub mod roster;
+pub mod wire;
+pub mod wiring;

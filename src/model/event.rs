@@ -1,0 +1,224 @@
+//! What the journal records of a run, in order. The report and `resume` know nothing but these.
+
+use super::{Account, Digest, DoorId, Fault, Finding, Look, Outcome, Person, Place, PlaceId, SealedId, Step, StepId};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// A run's name: four characters of Crockford's base32, such as `7F3K`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RunId(pub String);
+
+impl std::fmt::Display for RunId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Who asked for something, and who vouches for that.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Actor {
+    /// The name.
+    pub name: String,
+    /// Who says so: `operating system` on the command line.
+    pub asserted_by: String,
+}
+
+/// The digest of one input file, taken when the run was requested.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InputDigest {
+    /// Which file, as the operator named it.
+    pub file: String,
+    /// SHA-256 of its bytes.
+    pub sha256: Digest,
+}
+
+/// Everything that a run was started with. It does not change when the files change later.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunRequest {
+    /// The leaver, as the roster had them.
+    pub person: Person,
+    /// The playbook's name.
+    pub playbook: String,
+    /// The playbook itself as it was checked, for resume; the engine's own form.
+    pub playbook_body: serde_json::Value,
+    /// Who asked.
+    pub requested_by: Actor,
+    /// When.
+    pub requested_at: Timestamp,
+    /// offboard.yaml, playbook, roster, keys, known_hosts.
+    pub inputs: Vec<InputDigest>,
+    /// Every place that the configuration names: what is not reached is missing from no report.
+    pub places: Vec<Place>,
+    /// Names of limits and their seconds, from configuration: `access disabled` → 3600.
+    pub limits: Vec<(String, i64)>,
+    /// The version of offboard.
+    pub version: String,
+}
+
+/// Which look it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LookAt {
+    /// Before any step at that place.
+    Before,
+    /// After the steps; the last one counts.
+    After,
+}
+
+/// One thing that happened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Event {
+    /// Always the first record of a run.
+    Requested {
+        /// What was asked for.
+        request: Box<RunRequest>,
+    },
+    /// Work begins; also after a resume.
+    Started {
+        /// By whom.
+        by: Actor,
+    },
+    /// A place answered and our login to it worked.
+    Reached {
+        /// Which.
+        place: PlaceId,
+    },
+    /// A place could not be reached or not be read.
+    Unreached {
+        /// Which.
+        place: PlaceId,
+        /// Why.
+        fault: Fault,
+        /// Whether it is given up for now (deadline).
+        last: bool,
+    },
+    /// What the place looked like to a connector when it was first seen (see `Link::baseline`).
+    Baseline {
+        /// Which.
+        place: PlaceId,
+        /// The connector's own, without secrets.
+        seen: serde_json::Value,
+    },
+    /// An account was found (again: with more doors).
+    Found {
+        /// The account, its `facts` taken out.
+        account: Box<Account>,
+        /// Where the before-image is sealed.
+        facts: Option<SealedId>,
+    },
+    /// Something for people.
+    Noted {
+        /// What.
+        finding: Finding,
+    },
+    /// Steps were planned.
+    Planned {
+        /// The playbook's stage.
+        stage: String,
+        /// The steps.
+        steps: Vec<Step>,
+    },
+    /// A step is about to be applied.
+    StepStarted {
+        /// Which.
+        step: StepId,
+        /// From 1.
+        attempt: u32,
+    },
+    /// A step was applied.
+    StepDone {
+        /// Which.
+        step: StepId,
+        /// How.
+        outcome: Outcome,
+    },
+    /// A step failed.
+    StepFailed {
+        /// Which.
+        step: StepId,
+        /// Why.
+        fault: Fault,
+        /// Whether it will not be tried again in this run of the engine: it is stuck.
+        last: bool,
+    },
+    /// A door was looked at.
+    Looked {
+        /// Which.
+        door: DoorId,
+        /// When in the run.
+        at: LookAt,
+        /// What was seen.
+        look: Look,
+    },
+    /// Somebody gave a step or a place up, in writing.
+    Waived {
+        /// A step's or a place's name.
+        target: String,
+        /// Why.
+        why: String,
+        /// Who.
+        by: Actor,
+    },
+    /// Somebody gave access back.
+    Restored {
+        /// Which step was taken back.
+        step: StepId,
+        /// What was given back.
+        note: String,
+        /// Who.
+        by: Actor,
+    },
+    /// A report was made.
+    Reported {
+        /// `html`, `json` or `csv`.
+        format: String,
+        /// SHA-256 of what was written.
+        sha256: Digest,
+    },
+    /// A sealed value that no check needs any more was destroyed.
+    Destroyed {
+        /// Which.
+        sealed: SealedId,
+    },
+    /// The engine stopped working on the run; resume and verify may go on.
+    Ended {
+        /// How it stood.
+        verdict: super::RunVerdict,
+    },
+}
+
+/// An event as the journal holds it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// The run.
+    pub run: RunId,
+    /// From 1, without gaps.
+    pub seq: u64,
+    /// When it was recorded, UTC.
+    pub at: Timestamp,
+    /// What.
+    pub event: Event,
+    /// The hash chain's link: SHA-256 over the previous link and this record.
+    pub hash: Digest,
+}
+
+/// The times that auditors ask for. Nothing stands for "not yet".
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Clocks {
+    /// When employment ends, by the roster.
+    pub hr_effective: Option<Timestamp>,
+    /// When the run was asked for.
+    pub requested: Option<Timestamp>,
+    /// When work began.
+    pub started: Option<Timestamp>,
+    /// When the last login was disabled and the last credential revoked.
+    pub contained: Option<Timestamp>,
+    /// When the last session was ended.
+    pub sessions_ended: Option<Timestamp>,
+    /// When the last door was proved shut.
+    pub proved: Option<Timestamp>,
+    /// The last moment at which anything could still have worked.
+    pub last_possible_access: Option<Timestamp>,
+}

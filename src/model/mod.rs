@@ -1,0 +1,25 @@
+//! Plain data and nothing else: no I/O, no clock, no randomness. Every other room speaks in these types.
+
+mod account;
+mod digest;
+mod door;
+mod event;
+mod fault;
+mod finding;
+mod person;
+mod run;
+mod secret;
+mod step;
+mod verdict;
+
+pub use account::{Account, Family, Identity, MatchRule, Owner, Place, PlaceId, SystemName};
+pub use digest::{Digest, short_id};
+pub use door::{Door, DoorId, DoorKind};
+pub use event::{Actor, Clocks, Event, InputDigest, LookAt, Record, RunId, RunRequest};
+pub use fault::{Fault, FaultKind};
+pub use finding::{Finding, FindingKind};
+pub use person::{Fingerprint, Person, PersonId, WorkerStatus};
+pub use run::{DoorState, PlaceState, RunState, StepProgress, StepState, Waiver};
+pub use secret::{SealedId, SecretRef};
+pub use step::{Action, Chain, Outcome, Restored, Step, StepId, Undo};
+pub use verdict::{Look, Proof, Residual, RunVerdict, Verdict};

@@ -1,0 +1,115 @@
+//! What is to be done: a step, and the chain that keeps its order.
+
+use super::{Account, DoorId, PlaceId, SystemName, short_id};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What a step does. All but `delete` can be taken back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Action {
+    /// The account stays; logging in becomes impossible.
+    Disable,
+    /// Live sessions, processes and jobs are ended.
+    EndSessions,
+    /// A credential is made worthless.
+    Revoke,
+    /// An entitlement is taken away.
+    Remove,
+}
+
+impl std::fmt::Display for Action {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Disable => "disable",
+            Self::EndSessions => "end-sessions",
+            Self::Revoke => "revoke",
+            Self::Remove => "remove",
+        })
+    }
+}
+
+/// A step's name: eight hex digits that depend on what it does and to what, so that planning twice gives the same steps.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct StepId(pub String);
+
+impl std::fmt::Display for StepId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// One change at one place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// See [`StepId`].
+    pub id: StepId,
+    /// What.
+    pub action: Action,
+    /// On which system.
+    pub system: SystemName,
+    /// At which place.
+    pub place: PlaceId,
+    /// The account's `native_id`.
+    pub account: String,
+    /// What of the account: a fingerprint, a group's DN; empty for the account itself.
+    pub object: String,
+    /// The doors it is meant to shut.
+    pub shuts: Vec<DoorId>,
+    /// Whether restore can take it back.
+    pub reversible: bool,
+}
+
+impl Step {
+    /// A step that does `action` to `object` of `account`.
+    pub fn new(action: Action, account: &Account, object: &str, shuts: Vec<DoorId>, reversible: bool) -> Self {
+        let id = short_id(&[&account.place.0, &account.native_id, &action.to_string(), object]);
+        Self {
+            id: StepId(id),
+            action,
+            system: account.system.clone(),
+            place: account.place.clone(),
+            account: account.native_id.clone(),
+            object: object.to_string(),
+            shuts,
+            reversible,
+        }
+    }
+}
+
+/// Steps that keep their order: disable, then end sessions.
+pub type Chain = Vec<Step>;
+
+/// How a step went.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// It was done now.
+    Done {
+        /// What was changed, a sentence.
+        note: String,
+    },
+    /// It had been done before; nothing was changed.
+    AlreadyDone,
+    /// There is no such account or object any more.
+    Absent,
+}
+
+/// What restore takes back: a step, and the account as it was found before it.
+#[derive(Clone, Debug)]
+pub struct Undo {
+    /// The step that was done.
+    pub step: Step,
+    /// The account with its before-image (`facts`).
+    pub account: Account,
+}
+
+/// What restore gave back.
+#[derive(Debug)]
+pub struct Restored {
+    /// What was given back, a sentence; also when there was nothing to do.
+    pub note: String,
+    /// A new password, to be handed over once. Old ones are neither kept nor revived.
+    pub one_time_password: Option<secrecy::SecretString>,
+}

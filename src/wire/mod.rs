@@ -1,0 +1,9 @@
+//! Clients that rooms share. Each speaks one protocol and knows nothing of people, accounts or runs.
+
+pub mod fleet;
+pub mod guarded;
+pub mod ldap;
+pub mod secret;
+pub mod shell;
+pub mod sql;
+pub mod tls;
