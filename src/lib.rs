@@ -18,5 +18,6 @@ pub mod model;
 pub mod playbook;
 pub mod report;
 pub mod roster;
+pub mod source;
 pub mod wire;
 pub mod wiring;

@@ -11,6 +11,8 @@ pub enum FindingKind {
     Ambiguous,
     /// A protected account or key was found and left alone.
     Protected,
+    /// Something that may hold a way in could not be read, or was left to a person: the run is unproven until it is.
+    Unknown,
     /// A possible way in that this version does not close.
     NotCovered,
     /// Something the leaver may have planted or left behind.

@@ -1,8 +1,8 @@
 //! A run, folded from its records. `status`, `resume` and the report all read this one fold.
 
 use super::{
-    Account, Action, Actor, Clocks, Door, DoorId, Event, Fault, Finding, Look, LookAt, Outcome, Owner, Place, PlaceId,
-    Record, RunRequest, RunVerdict, SealedId, Step, StepId, Verdict,
+    Account, Action, Actor, Clocks, Door, DoorId, Event, Fault, Finding, FindingKind, Look, LookAt, Outcome, Place,
+    PlaceId, Record, RunRequest, RunVerdict, SealedId, Step, StepId, Verdict,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -160,6 +160,8 @@ impl RunState {
             Event::Started { .. } => {
                 self.started.get_or_insert(at);
                 self.ended = None;
+                // What is still so is found again.
+                self.findings.clear();
             }
             Event::Reached { place } => {
                 if let Some(state) = self.places.get_mut(place) {
@@ -200,13 +202,19 @@ impl RunState {
             Event::StepStarted { step, .. } => self.with_step(step, |s| {
                 s.attempts += 1;
                 s.started_at = Some(at);
-                s.progress = StepProgress::Started;
+                // What was done stays done while it is applied once more: the clocks must not forget when.
+                if !s.is_done() {
+                    s.progress = StepProgress::Started;
+                }
             }),
             Event::StepDone { step, outcome } => self.with_step(step, |s| {
-                // A second apply says AlreadyDone; what the first one changed stays on record.
-                if !s.is_done() {
+                // A second apply mostly says AlreadyDone; then what the first one changed stays on record. If it had to change
+                // something again, it is done only now.
+                if !s.is_done() || matches!(outcome, Outcome::Done { .. }) {
                     s.progress = StepProgress::Done { outcome: outcome.clone() };
                     s.done_at = Some(at);
+                    // Done again, after it was taken back: it can be taken back again.
+                    s.restored = None;
                 }
             }),
             Event::StepFailed { step, fault, last } => self.with_step(step, |s| {
@@ -238,6 +246,12 @@ impl RunState {
             }
             Event::Restored { step, note, by } => {
                 self.with_step(step, |s| s.restored = Some((at, by.clone(), note.clone())));
+                // What was proved before that proves nothing any more, until somebody looks again.
+                let given_back = self.step(step).map(|s| s.step.shuts.clone()).unwrap_or_default();
+                for (_, door) in self.doors.iter_mut().filter(|(id, _)| given_back.contains(id)) {
+                    door.after = None;
+                    door.shut_since = None;
+                }
             }
             Event::Destroyed { sealed } => self.destroyed.push(sealed.clone()),
             Event::Ended { verdict } => self.ended = Some((at, *verdict)),
@@ -285,10 +299,23 @@ impl RunState {
         place || self.steps.iter().any(|s| s.waived.is_some() && s.step.shuts.contains(&door.door.id))
     }
 
-    /// How the run stands. Worst wins.
+    /// How the run stands. Worst wins. A walk that was cut off, or that goes on, has not seen everything: what is not found yet cannot
+    /// count against it, so it is unproven at best.
     pub fn verdict(&self) -> RunVerdict {
+        match self.ended {
+            Some(_) => self.standing(),
+            None => self.standing().max(RunVerdict::Unproven),
+        }
+    }
+
+    /// How everything stands that is on record: the verdict of a walk that has come to its end.
+    pub fn standing(&self) -> RunVerdict {
         let mut worst = RunVerdict::Shut;
         let mut at_least = |verdict: RunVerdict| worst = worst.max(verdict);
+        // Somebody who can open nothing at all is more often somebody whom no rule matches.
+        if self.accounts.is_empty() && self.places.values().any(|p| p.waived.is_none()) {
+            at_least(RunVerdict::Unproven);
+        }
         for place in self.places.values().filter(|p| p.waived.is_none()) {
             if place.reached_at.is_none() || place.unreached.is_some() {
                 at_least(RunVerdict::Unproven);
@@ -309,7 +336,7 @@ impl RunState {
                 _ => at_least(RunVerdict::Unproven),
             }
         }
-        if self.accounts.values().any(|(account, _)| matches!(account.owner, Owner::Ambiguous { .. })) {
+        if self.findings.iter().any(|f| matches!(f.kind, FindingKind::Ambiguous | FindingKind::Unknown)) {
             at_least(RunVerdict::Unproven);
         }
         worst

@@ -4,11 +4,15 @@ use super::guarded::{self, Access};
 use crate::model::{Fault, FaultKind, SecretRef};
 use secrecy::SecretString;
 use std::path::Path;
+use std::process::Stdio;
 use std::time::Duration;
+use tokio::io::AsyncReadExt;
 use zeroize::Zeroize;
 
 /// How long a command that prints a secret may take.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest secret that a command may print, in bytes.
+const MAX_BYTES: u64 = 64 * 1024;
 
 /// The value that `secret` refers to. Relative files are looked up in `base`, the folder of `offboard.yaml`.
 ///
@@ -45,18 +49,81 @@ async fn output_of(command: &[String], base: &Path) -> Result<Vec<u8>, Fault> {
         return Err(Fault::new(FaultKind::Misconfigured, "a secret's command is an empty list"));
     };
     let fault = || Fault::new(FaultKind::Misconfigured, format!("the command {program} for a secret failed"));
-    let running = tokio::process::Command::new(program)
+    let mut child = tokio::process::Command::new(program)
         .args(arguments)
-        .current_dir(base)
-        .stdin(std::process::Stdio::null())
+        .current_dir(if base.as_os_str().is_empty() { Path::new(".") } else { base })
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
         .kill_on_drop(true)
-        .output();
-    let output = tokio::time::timeout(COMMAND_TIMEOUT, running)
-        .await
-        .map_err(|_| fault().because(format!("no answer within {} s", COMMAND_TIMEOUT.as_secs())))?
-        .map_err(|e| fault().because(e))?;
-    if !output.status.success() {
-        return Err(fault().because(output.status).hint("run it by hand to see why"));
+        .spawn()
+        .map_err(|e| fault().because(e).hint("the program is looked up in PATH; there is no shell"))?;
+    let mut printed = Vec::new();
+    let running = async {
+        if let Some(output) = child.stdout.take() {
+            output.take(MAX_BYTES + 1).read_to_end(&mut printed).await?;
+        }
+        if printed.len() as u64 > MAX_BYTES { Ok(None) } else { child.wait().await.map(Some) }
+    };
+    let ended = tokio::time::timeout(COMMAND_TIMEOUT, running).await;
+    let result = match ended {
+        Err(_) => Err(fault().because(format!("no answer within {} s", COMMAND_TIMEOUT.as_secs()))),
+        Ok(Err(error)) => Err(fault().because(error)),
+        Ok(Ok(None)) => Err(fault().because(format!("it printed more than {MAX_BYTES} bytes"))),
+        Ok(Ok(Some(status))) if !status.success() => Err(fault().because(status).hint("run it by hand to see why")),
+        Ok(Ok(Some(_))) => return Ok(printed),
+    };
+    printed.zeroize();
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use secrecy::ExposeSecret;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn file(text: &str) -> (tempfile::TempDir, SecretRef) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        (folder, SecretRef { file: Some("secret".into()), env: None, command: None })
     }
-    Ok(output.stdout)
+
+    fn command(words: &[&str]) -> SecretRef {
+        SecretRef { file: None, env: None, command: Some(words.iter().map(ToString::to_string).collect()) }
+    }
+
+    #[tokio::test]
+    async fn one_line_feed_is_dropped_and_no_more() {
+        for (text, value) in
+            [("s3cret", "s3cret"), ("s3cret\n", "s3cret"), ("s3cret\r\n", "s3cret"), (" s \n\n", " s \n")]
+        {
+            let (folder, secret) = file(text);
+            assert_eq!(resolve(&secret, folder.path()).await.unwrap().expose_secret(), value);
+        }
+        let echoed = resolve(&command(&["echo", "$HOME; x"]), Path::new("/")).await.unwrap();
+        assert_eq!(echoed.expose_secret(), "$HOME; x");
+    }
+
+    #[tokio::test]
+    async fn a_fault_never_holds_what_was_read() {
+        let (folder, secret) = file("\n");
+        let mut faults = vec![resolve(&secret, folder.path()).await.unwrap_err()];
+        for words in [
+            &["sh", "-c", "echo hunter2; echo hunter2 >&2; exit 3"][..],
+            &["sh", "-c", "printf 'hunter2\\377'"],
+            &["sh", "-c", "yes hunter2"],
+            &["/does/not/exist"],
+            &[],
+        ] {
+            faults.push(resolve(&command(words), folder.path()).await.unwrap_err());
+        }
+        faults.push(resolve(&SecretRef { file: None, env: None, command: None }, folder.path()).await.unwrap_err());
+        for fault in faults {
+            assert_eq!(fault.kind, FaultKind::Misconfigured);
+            assert!(!format!("{fault:?}").contains("hunter2"), "{fault:?}");
+        }
+    }
 }
