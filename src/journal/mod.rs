@@ -1,1 +1,254 @@
+//! The journal: what happened, append-only, in one SQLite file. What a run knows after a crash, and what a report says, comes from
+//! here and from nowhere else.
+//!
+//! Every run is one hash chain; signed checkpoints, one a commit, cover the heads of all runs and every sealed value
+//! (`chain.rs` says how exactly). One process writes at a time, through one task (`writer.rs`); readers need no lock. Secrets are
+//! encrypted before SQLite sees them. This room reads no clock: times come from its callers.
 
+mod chain;
+mod error;
+mod keys;
+mod problem;
+mod read;
+mod run_log;
+mod seal;
+mod store;
+mod verify;
+mod walk;
+mod writer;
+
+pub use error::JournalError;
+pub use keys::{Keys, PUBLIC_KEY, PublicKey, SEALING_KEY, SIGNING_KEY};
+pub use problem::{Problem, Verification};
+pub use run_log::RunLog;
+pub use store::FILE;
+pub use verify::verify_with;
+
+use crate::model::{Digest, Event, Record, RunId, RunRequest};
+use chain::{Checkpoint, hex};
+use jiff::Timestamp;
+use sqlx::sqlite::SqlitePoolOptions;
+use sqlx::{Connection, SqlitePool};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use store::Store;
+use tokio::sync::{mpsc, oneshot};
+use writer::{Message, Standing, Writer};
+
+/// How many readers may read at once.
+const READERS: u32 = 4;
+
+/// How many names are tried for a new run. There are 2²⁰ of them; with half of them taken, this fails once in 2⁶⁴ times.
+const NAMES: usize = 64;
+
+/// A journal, opened. Clones are the same journal.
+#[derive(Clone)]
+pub struct Journal {
+    inner: Arc<Inner>,
+}
+
+/// What all clones share.
+struct Inner {
+    store: Store,
+    public: PublicKey,
+    reading: SqlitePool,
+    /// The keys and the way to the writer; nothing if it was opened for reading only.
+    writing: Option<(Arc<Keys>, mpsc::Sender<Message>)>,
+}
+
+impl std::fmt::Debug for Journal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Journal").field("folder", &self.inner.store.folder).finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    fn keys(&self) -> Result<&Keys, JournalError> {
+        self.writing.as_ref().map(|(keys, _)| &**keys).ok_or_else(|| self.read_only())
+    }
+
+    fn writer(&self) -> Result<&mpsc::Sender<Message>, JournalError> {
+        self.writing.as_ref().map(|(_, writer)| writer).ok_or_else(|| self.read_only())
+    }
+
+    fn read_only(&self) -> JournalError {
+        JournalError::ReadOnly { folder: self.store.folder.clone(), because: "it was opened for reading".into() }
+    }
+
+    fn closed(&self) -> JournalError {
+        JournalError::Closed { folder: self.store.folder.clone() }
+    }
+}
+
+impl Journal {
+    /// Makes an empty journal in `folder`, which is made if it is not there, and opens it for writing.
+    ///
+    /// # Errors
+    /// [`JournalError::Exists`]: a journal is never replaced. `Exposed`, `Locked`, `Full`, `ReadOnly`, `Store`.
+    pub async fn create(folder: &Path, keys: Keys) -> Result<Self, JournalError> {
+        let store = Store::new(folder);
+        store.make()?;
+        let lock = store.lock()?;
+        let mut connection = store.connect().await?;
+        let mut made = connection.begin().await.map_err(|e| store.fault(&e))?;
+        store.make_tables(&mut made).await?;
+        let name: [u8; 32] =
+            keys::random().map_err(|e| JournalError::Store { folder: folder.to_path_buf(), because: e.to_string() })?;
+        let first = Checkpoint { number: 0, at: None, previous: hex(&name), heads: Vec::new(), sealed: Vec::new() };
+        let hash = writer::insert_checkpoint(&store, &mut made, &first, &keys).await?;
+        made.commit().await.map_err(|e| store.fault(&e))?;
+        Ok(Self::writing(Writer {
+            store,
+            keys: Arc::new(keys),
+            connection,
+            last: (0, hash),
+            heads: BTreeMap::new(),
+            lock,
+        }))
+    }
+
+    /// Opens the journal in `folder` for writing; no other process can until this one has closed it or ended.
+    ///
+    /// # Errors
+    /// `Missing`, `Exposed`, [`JournalError::Locked`], `OtherKey` if it is not signed with `keys`, `Tampered`, `Corrupt`,
+    /// `ReadOnly`, `Store`.
+    pub async fn open(folder: &Path, keys: Keys) -> Result<Self, JournalError> {
+        let store = Store::new(folder);
+        store.check()?;
+        let lock = store.lock()?;
+        let mut connection = store.connect().await?;
+        store.check_schema(&mut connection).await?;
+        let last = read::last_checkpoint(&store, &mut connection, &keys.public()).await?;
+        Ok(Self::writing(Writer { store, keys: Arc::new(keys), connection, last, heads: BTreeMap::new(), lock }))
+    }
+
+    /// Opens the journal in `folder` for reading, also while another process writes to it. Every read is checked with `key`.
+    ///
+    /// # Errors
+    /// As [`Journal::open`], without `Locked`.
+    pub async fn open_read_only(folder: &Path, key: PublicKey) -> Result<Self, JournalError> {
+        let store = Store::new(folder);
+        store.check()?;
+        let journal = Self { inner: Arc::new(Inner { reading: readers(&store), store, public: key, writing: None }) };
+        let mut connection = journal.connection().await?;
+        journal.inner.store.check_schema(&mut connection).await?;
+        drop(connection);
+        Ok(journal)
+    }
+
+    fn writing(writer: Writer) -> Self {
+        let (sender, messages) = mpsc::channel(writer::QUEUE);
+        let inner = Inner {
+            reading: readers(&writer.store),
+            store: writer.store.clone(),
+            public: writer.keys.public(),
+            writing: Some((writer.keys.clone(), sender)),
+        };
+        tokio::spawn(writer.work(messages));
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Ends the writer after everything that waits has been written, folds the write-ahead log into the file and lets go of the
+    /// lock. A process that ends without it loses nothing.
+    pub async fn close(&self) {
+        self.inner.reading.close().await;
+        if let Some((_, writer)) = &self.inner.writing {
+            let (done, ended) = oneshot::channel();
+            if writer.send(Message::Close(done)).await.is_ok() {
+                let _ = ended.await;
+            }
+        }
+    }
+
+    /// Begins a run: an unused name, its first record, and a fresh seed, sealed, all in one transaction.
+    ///
+    /// # Errors
+    /// As [`RunLog::append`].
+    pub async fn start(&self, at: Timestamp, request: RunRequest) -> Result<(RunLog, Record), JournalError> {
+        let first = Event::Requested { request: Box::new(request) };
+        for _ in 0..NAMES {
+            let standing = Standing { run: self.name()?, head: Mutex::new(None) };
+            let log = RunLog::new(self.inner.clone(), standing);
+            match log.begin(at, first.clone()).await {
+                Ok(record) => return Ok((log, record)),
+                // The name is taken.
+                Err(JournalError::Fenced { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(self.store_error("no unused name was found for a new run; begin a new journal"))
+    }
+
+    /// Goes on with a run. Whoever wrote to it until now is fenced off by the first append.
+    ///
+    /// # Errors
+    /// `NoSuchRun`, `Tampered`, `ReadOnly`, `Corrupt`, `Store`.
+    pub async fn continue_run(&self, run: &RunId) -> Result<RunLog, JournalError> {
+        self.inner.writer()?;
+        let mut connection = self.connection().await?;
+        let (_, head) = read::run(&self.inner.store, &mut connection, &self.inner.public, run).await?;
+        let head = head.ok_or_else(|| JournalError::NoSuchRun { run: run.clone() })?;
+        Ok(RunLog::new(self.inner.clone(), Standing { run: run.clone(), head: Mutex::new(Some(head)) }))
+    }
+
+    /// Every record of a run in order, after its hashes and the signature over its last record have been checked.
+    ///
+    /// # Errors
+    /// `NoSuchRun`, `Tampered`, `Corrupt`, `Store`.
+    pub async fn records(&self, run: &RunId) -> Result<Vec<Record>, JournalError> {
+        let mut connection = self.connection().await?;
+        let (records, head) = read::run(&self.inner.store, &mut connection, &self.inner.public, run).await?;
+        head.map(|_| records).ok_or_else(|| JournalError::NoSuchRun { run: run.clone() })
+    }
+
+    /// Every run, the newest first.
+    ///
+    /// # Errors
+    /// `Corrupt`, `Store`.
+    pub async fn runs(&self) -> Result<Vec<RunId>, JournalError> {
+        read::runs(&self.inner.store, &mut *self.connection().await?).await
+    }
+
+    /// The hash of the last checkpoint: it stands for everything in the journal. Kept elsewhere, it shows later that nothing was
+    /// rolled back.
+    ///
+    /// # Errors
+    /// `OtherKey`, `Tampered`, `Corrupt`, `Store`.
+    pub async fn head(&self) -> Result<Digest, JournalError> {
+        let mut connection = self.connection().await?;
+        Ok(read::last_checkpoint(&self.inner.store, &mut connection, &self.inner.public).await?.1)
+    }
+
+    /// Checks everything: see [`verify_with`].
+    ///
+    /// # Errors
+    /// As [`verify_with`].
+    pub async fn verify(&self, expected_head: Option<&Digest>) -> Result<Verification, JournalError> {
+        verify::whole(&self.inner.store, &self.inner.public, expected_head).await
+    }
+
+    /// The key that this journal is verified with.
+    pub fn public_key(&self) -> &PublicKey {
+        &self.inner.public
+    }
+
+    async fn connection(&self) -> Result<sqlx::pool::PoolConnection<sqlx::Sqlite>, JournalError> {
+        self.inner.reading.acquire().await.map_err(|e| self.inner.store.fault(&e))
+    }
+
+    /// Four characters of Crockford's base32.
+    fn name(&self) -> Result<RunId, JournalError> {
+        let bytes: [u8; 4] = keys::random().map_err(|e| self.store_error(&e.to_string()))?;
+        let alphabet = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+        Ok(RunId(bytes.iter().map(|byte| char::from(alphabet[usize::from(byte % 32)])).collect()))
+    }
+
+    fn store_error(&self, because: &str) -> JournalError {
+        JournalError::Store { folder: self.inner.store.folder.clone(), because: because.into() }
+    }
+}
+
+fn readers(store: &Store) -> SqlitePool {
+    SqlitePoolOptions::new().max_connections(READERS).connect_lazy_with(store.reading())
+}

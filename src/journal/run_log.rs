@@ -1,0 +1,173 @@
+//! The one writer of one run.
+
+use super::error::JournalError;
+use super::keys::random;
+use super::writer::{Message, Request, Standing};
+use super::{Inner, seal};
+use crate::model::{Event, Fault, Record, RunId, SealedId};
+use jiff::Timestamp;
+use secrecy::{ExposeSecret, SecretSlice};
+use std::sync::Arc;
+use tokio::sync::oneshot;
+use zeroize::Zeroizing;
+
+/// The name of the sealed seed of every run.
+const SEED: &str = "seed";
+
+/// Appends to one run. Clones write to the same run; what they append at the same time shares a commit.
+///
+/// An append whose future is dropped may still be written.
+#[derive(Clone)]
+pub struct RunLog {
+    inner: Arc<Inner>,
+    standing: Arc<Standing>,
+}
+
+impl std::fmt::Debug for RunLog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RunLog").field("run", self.run()).finish_non_exhaustive()
+    }
+}
+
+impl RunLog {
+    pub(super) fn new(inner: Arc<Inner>, standing: Standing) -> Self {
+        Self { inner, standing: Arc::new(standing) }
+    }
+
+    /// The run.
+    pub fn run(&self) -> &RunId {
+        &self.standing.run
+    }
+
+    /// Appends `events`, all or none, and returns them as they were recorded once they are durable: synced to the disk and covered
+    /// by a signed checkpoint.
+    ///
+    /// The before-image of a found account ([`crate::model::Account::facts`]) is never recorded in the clear: it is taken out, sealed in the
+    /// same transaction, and its name stands in the returned [`Event::Found`]. [`RunLog::facts`] gives it back.
+    ///
+    /// # Errors
+    /// Nothing was appended, and the caller must not act: [`JournalError::Fenced`] if somebody else has continued this run, `Full`,
+    /// `ReadOnly`, `Corrupt`, `Closed`, `Store`.
+    pub async fn append(&self, at: Timestamp, events: Vec<Event>) -> Result<Vec<Record>, JournalError> {
+        let mut sealed = Vec::new();
+        let mut recorded = Vec::with_capacity(events.len());
+        for mut event in events {
+            if let Event::Found { account, facts } = &mut event {
+                let before =
+                    Zeroizing::new(serde_json::to_vec(&account.facts.take()).map_err(|e| self.unwritable(&e))?);
+                if before.as_slice() != b"null" {
+                    let value = self.sealed("facts", &SecretSlice::from(before.to_vec()))?;
+                    *facts = Some(value.0.clone());
+                    sealed.push(value);
+                }
+            }
+            recorded.push((at, event));
+        }
+        self.ask(recorded, sealed, None).await
+    }
+
+    /// Appends the very first record of a run, with a fresh seed sealed in the same transaction.
+    pub(super) async fn begin(&self, at: Timestamp, first: Event) -> Result<Record, JournalError> {
+        let seed: Zeroizing<[u8; 32]> = Zeroizing::new(random().map_err(|e| self.unwritable(&e))?);
+        let id = SealedId(SEED.into());
+        let value = self.encrypt(&id, &SecretSlice::from(seed.to_vec()))?;
+        let records = self.ask(vec![(at, first)], vec![(id, value)], None).await?;
+        records.into_iter().next().ok_or_else(|| self.inner.closed())
+    }
+
+    /// Seals a value under a fresh name that begins with `name`; durable when it returns.
+    ///
+    /// # Errors
+    /// As [`RunLog::append`].
+    pub async fn seal(&self, name: &str, plaintext: &SecretSlice<u8>) -> Result<SealedId, JournalError> {
+        let value = self.sealed(name, plaintext)?;
+        let id = value.0.clone();
+        self.ask(Vec::new(), vec![value], None).await?;
+        Ok(id)
+    }
+
+    /// The value that was sealed under `id`; nothing if there is none, or none any more.
+    ///
+    /// # Errors
+    /// [`JournalError::Tampered`] if it is not what was sealed there.
+    pub async fn unseal(&self, id: &SealedId) -> Result<Option<SecretSlice<u8>>, JournalError> {
+        let store = &self.inner.store;
+        let value: Option<Vec<u8>> = sqlx::query_scalar("SELECT value FROM sealed WHERE run = $1 AND id = $2")
+            .bind(&self.run().0)
+            .bind(&id.0)
+            .fetch_optional(&self.inner.reading)
+            .await
+            .map_err(|e| store.fault(&e))?;
+        let Some(value) = value else { return Ok(None) };
+        let keys = self.inner.keys()?;
+        let plaintext = seal::open(keys, self.run(), id, &value).ok_or_else(|| {
+            store.tampered(format!("the sealed value {} of run {} is not the one that was sealed", id.0, self.run()))
+        })?;
+        Ok(Some(plaintext))
+    }
+
+    /// The before-image of an account, as [`RunLog::append`] sealed it; null if it is gone.
+    ///
+    /// # Errors
+    /// As [`RunLog::unseal`].
+    pub async fn facts(&self, id: &SealedId) -> Result<serde_json::Value, JournalError> {
+        match self.unseal(id).await? {
+            None => Ok(serde_json::Value::Null),
+            Some(json) => serde_json::from_slice(json.expose_secret()).map_err(|_| {
+                self.inner.store.tampered(format!("the sealed value {} of run {} is no before-image", id.0, self.run()))
+            }),
+        }
+    }
+
+    /// Deletes a sealed value for good and records that. Nothing is recorded if it was not there.
+    ///
+    /// # Errors
+    /// As [`RunLog::append`].
+    pub async fn destroy(&self, at: Timestamp, id: &SealedId) -> Result<Option<Record>, JournalError> {
+        let event = Event::Destroyed { sealed: id.clone() };
+        Ok(self.ask(vec![(at, event)], Vec::new(), Some(id.clone())).await?.into_iter().next())
+    }
+
+    /// The run's 32 random bytes, from which witness passwords are derived.
+    ///
+    /// # Errors
+    /// As [`RunLog::unseal`], and [`JournalError::Tampered`] if it is gone.
+    pub async fn seed(&self) -> Result<SecretSlice<u8>, JournalError> {
+        self.unseal(&SealedId(SEED.into()))
+            .await?
+            .ok_or_else(|| self.inner.store.tampered(format!("the seed of run {} is gone", self.run())))
+    }
+
+    /// The name of the seed, for [`RunLog::destroy`] when no look needs a witness password any more.
+    pub fn seed_id() -> SealedId {
+        SealedId(SEED.into())
+    }
+
+    fn sealed(&self, name: &str, plaintext: &SecretSlice<u8>) -> Result<(SealedId, Vec<u8>), JournalError> {
+        let random: [u8; 8] = random().map_err(|e| self.unwritable(&e))?;
+        let id = SealedId(format!("{name}-{:016x}", u64::from_be_bytes(random)));
+        let value = self.encrypt(&id, plaintext)?;
+        Ok((id, value))
+    }
+
+    fn encrypt(&self, id: &SealedId, plaintext: &SecretSlice<u8>) -> Result<Vec<u8>, JournalError> {
+        seal::seal(self.inner.keys()?, self.run(), id, plaintext).map_err(|e: Fault| self.unwritable(&e))
+    }
+
+    fn unwritable(&self, because: &dyn std::fmt::Display) -> JournalError {
+        JournalError::Store { folder: self.inner.store.folder.clone(), because: because.to_string() }
+    }
+
+    async fn ask(
+        &self,
+        events: Vec<(Timestamp, Event)>,
+        sealed: Vec<(SealedId, Vec<u8>)>,
+        destroy: Option<SealedId>,
+    ) -> Result<Vec<Record>, JournalError> {
+        let (answer, answered) = oneshot::channel();
+        let request = Request { standing: self.standing.clone(), events, sealed, destroy, answer };
+        let writer = self.inner.writer()?;
+        writer.send(Message::Append(Box::new(request))).await.map_err(|_| self.inner.closed())?;
+        answered.await.map_err(|_| self.inner.closed())?
+    }
+}
