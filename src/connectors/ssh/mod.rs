@@ -1,1 +1,123 @@
+//! Unix hosts over SSH: accounts, authorized keys, sessions and processes, jobs, memberships that grant something.
+//!
+//! One connection a host serves for everything; on it one script runs (`script/*.sh`, POSIX sh), as root or through `sudo -n`.
+//! What the host says comes back as lines ([`survey`]); what is changed there is changed by the script alone. Keys are proved gone
+//! by asking sshd itself, over connections of their own, whether it would still take them ([`crate::wire::shell::probe`]).
+//!
+//! | part | does |
+//! |---|---|
+//! | `settings` | the block in `offboard.yaml` |
+//! | `link` | one connection: what each call sends and reads |
+//! | `survey`, `keys` | what the host says; lines of authorized_keys as sshd reads them |
+//! | `discover`, `baseline` | accounts, doors and findings; what stood there first, and who could have planted what did not |
+//! | `held` | findings about what a leaver may have left behind where they could write |
+//! | `plan`, `apply` | steps, and what the script is told |
+//! | `look` | verdicts |
+//! | `check` | our own standing, and how sshd is set up |
 
+mod apply;
+mod baseline;
+mod check;
+mod discover;
+mod held;
+mod keys;
+mod link;
+mod look;
+mod plan;
+mod settings;
+mod survey;
+
+pub use settings::{Settings, build};
+
+use crate::connector::{Connector, Cx, Link, Manifest};
+use crate::model::{
+    Account, Action, Chain, DoorKind, Family, Fault, FaultKind, Fingerprint, PersonId, Place, PlaceId, Proof,
+};
+use crate::wire::shell::{self, KnownHosts, Login, Target};
+use async_trait::async_trait;
+use russh::keys::PrivateKey;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What this connector is.
+pub static MANIFEST: Manifest = Manifest {
+    name: "ssh",
+    family: Family::Host,
+    doors: &[
+        (DoorKind::Login, Proof::ReadBack),
+        (DoorKind::SshKey, Proof::Refused),
+        (DoorKind::Session, Proof::ReadBack),
+        (DoorKind::Job, Proof::ReadBack),
+        (DoorKind::Membership, Proof::ReadBack),
+    ],
+    privileges: &[
+        "an SSH login by key on every host",
+        "root there, or sudo without a password: offboard ALL=(root) NOPASSWD: /bin/sh -s",
+    ],
+    not_covered: &[
+        "user certificates: TrustedUserCAKeys is reported, a certificate is not revoked",
+        "keys that AuthorizedKeysCommand serves: they are revoked in the directory it asks",
+        "setuid copies, changed programs and the like that a leaver with root may have left: no tool can vouch for such a host",
+        "system-wide jobs (/etc/cron.d, systemd units) that run as the leaver: reported where they name the account",
+    ],
+};
+
+/// One host, and who we are there.
+#[derive(Clone, Debug)]
+struct HostAt {
+    place: Place,
+    target: Target,
+}
+
+/// A fleet of hosts.
+struct Fleet {
+    hosts: BTreeMap<PlaceId, HostAt>,
+    /// The hosts' order in the configuration.
+    order: Vec<PlaceId>,
+    key: Arc<PrivateKey>,
+    own: Fingerprint,
+    known: Arc<KnownHosts>,
+    sudo: bool,
+    parallel: usize,
+    /// Groups that grant something, separated by blanks.
+    groups: String,
+}
+
+#[async_trait]
+impl Connector for Arc<Fleet> {
+    fn manifest(&self) -> &'static Manifest {
+        &MANIFEST
+    }
+
+    fn places(&self) -> Vec<Place> {
+        self.order.iter().map(|id| self.hosts[id].place.clone()).collect()
+    }
+
+    fn parallel(&self) -> usize {
+        self.parallel
+    }
+
+    fn own_keys(&self) -> Vec<Fingerprint> {
+        vec![self.own.clone()]
+    }
+
+    fn plan(&self, account: &Account, leaver: &PersonId, action: Action) -> Vec<Chain> {
+        plan::chains(account, leaver, action, &self.own)
+    }
+
+    async fn open(&self, place: &Place, cx: &Cx) -> Result<Box<dyn Link>, Fault> {
+        let host = self.hosts.get(&place.id).ok_or_else(|| {
+            Fault::new(FaultKind::Misconfigured, format!("ssh {}: no such host in offboard.yaml", place.address))
+        })?;
+        let login = Login {
+            target: host.target.clone(),
+            key: self.key.clone(),
+            known: self.known.clone(),
+            timeout: cx.timeout,
+            now: (cx.now)().as_second().max(0) as u64,
+        };
+        let shell = shell::Shell::connect(&login).await?;
+        let link = link::SshLink::start(self.clone(), host.clone(), login, shell, cx).await?;
+        Ok(Box::new(link))
+    }
+}

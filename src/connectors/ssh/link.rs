@@ -1,0 +1,278 @@
+//! One connection to one host, and the script that runs on it.
+
+use super::baseline::Baseline;
+use super::discover::{Discovery, Sought, note_writers};
+use super::survey::Survey;
+use super::{Fleet, HostAt};
+use crate::connector::{Cx, Health, Link, Scope};
+use crate::model::{Account, Door, Fault, FaultKind, Finding, Fingerprint, Look, Outcome, Restored, Step, Undo};
+use crate::wire::shell::{CallError, Closed, Login, Script, Shell};
+use async_trait::async_trait;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// The most that one call may answer, in bytes: three times a host full of large key files.
+const MOST: usize = 96 * 1024 * 1024;
+
+/// The script, without comments and indentation: it is sent once a connection.
+fn script() -> &'static str {
+    static SCRIPT: OnceLock<String> = OnceLock::new();
+    SCRIPT.get_or_init(|| {
+        [include_str!("script/common.sh"), include_str!("script/survey.sh"), include_str!("script/change.sh")]
+            .iter()
+            .flat_map(|part| part.lines())
+            .map(str::trim_start)
+            .filter(|line| !line.is_empty() && !line.starts_with('#'))
+            .flat_map(|line| [line, "\n"])
+            .collect()
+    })
+}
+
+/// How old a discovery's survey may be for a look to use it, where nothing was done on the link since. What a verdict says is then
+/// as old as the answer to a call that took as long.
+const RECENT: Duration = Duration::from_millis(250);
+
+/// What a discovery has just read.
+struct Recent {
+    survey: Survey,
+    read: Instant,
+    /// The accounts whose jobs were read.
+    jobs_of: BTreeSet<String>,
+}
+
+/// `text` as one word of the shell.
+pub(super) fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
+/// A live connection.
+pub(super) struct SshLink {
+    pub(super) fleet: Arc<Fleet>,
+    pub(super) host: HostAt,
+    pub(super) login: Login,
+    script: Script,
+    /// What the run first saw here, and who could have changed it since.
+    baseline: Option<Baseline>,
+    findings: Vec<Finding>,
+    /// Until the next call.
+    recent: Option<Recent>,
+    /// Accounts that the last discovery took for the leaver's own.
+    pub(super) own: BTreeSet<String>,
+    /// Type and base64 of keys seen.
+    pub(super) blobs: HashMap<Fingerprint, (String, String)>,
+}
+
+impl SshLink {
+    /// Starts the script on a connection that is logged in.
+    ///
+    /// # Errors
+    /// `Forbidden`: no root there, with the line for sudoers. `Misconfigured`: what was journaled of the host cannot be read.
+    pub(super) async fn start(
+        fleet: Arc<Fleet>,
+        host: HostAt,
+        login: Login,
+        shell: Shell,
+        cx: &Cx,
+    ) -> Result<Self, Fault> {
+        let baseline = match &cx.baseline {
+            None => None,
+            Some(seen) => Some(serde_json::from_value(seen.clone()).map_err(|e| {
+                Fault::new(
+                    FaultKind::Misconfigured,
+                    format!("ssh {}: the journaled baseline is not understood", host.target),
+                )
+                .because(e)
+            })?),
+        };
+        let sudo = fleet.sudo && host.target.user != "root";
+        let command = if sudo { "sudo -n /bin/sh -s" } else { "/bin/sh -s" };
+        let text = format!("WE={}\nGROUPS_OF_NOTE={}\n{}", quoted(&host.target.user), quoted(&fleet.groups), script());
+        let script = shell.start(command, &text).await?;
+        let mut link = Self {
+            fleet,
+            host,
+            login,
+            script,
+            baseline,
+            findings: Vec::new(),
+            recent: None,
+            own: BTreeSet::new(),
+            blobs: HashMap::new(),
+        };
+        let hello = link.call("hello", Survey::default()).await?;
+        if hello.said("unreadable").is_some() {
+            return Err(link.forbidden("it is not root there, and sudo is not asked for"));
+        }
+        Ok(link)
+    }
+
+    /// A fault about this host.
+    pub(super) fn fault(&self, kind: FaultKind, what: &str) -> Fault {
+        Fault::new(kind, format!("ssh {}: {what}", self.host.target))
+    }
+
+    fn forbidden(&self, because: &str) -> Fault {
+        let user = &self.host.target.user;
+        self.fault(FaultKind::Forbidden, "cannot become root").because(because).hint(format!(
+            "as root on {}: echo '{user} ALL=(root) NOPASSWD: /bin/sh -s' > /etc/sudoers.d/offboard; chmod 440 /etc/sudoers.d/offboard; \
+             and in offboard.yaml: sudo: true",
+            self.host.target.name
+        ))
+    }
+
+    /// Calls the script; what it prints goes into `survey`.
+    pub(super) async fn call(&mut self, text: &str, mut survey: Survey) -> Result<Survey, Fault> {
+        self.recent = None;
+        match self.script.call(text, MOST, &mut |line| survey.line(line)).await {
+            Ok(()) => Ok(survey),
+            Err(CallError::Fault(fault)) => Err(fault),
+            Err(CallError::Closed(Closed { status, stderr })) => {
+                let refused = stderr.contains("sudo") || status == Some(127);
+                let because = if stderr.is_empty() { "the shell ended".to_string() } else { stderr };
+                Err(if refused {
+                    self.forbidden(&because)
+                } else {
+                    self.fault(FaultKind::Unreachable, "the shell there ended").because(because)
+                })
+            }
+        }
+    }
+
+    /// The key files of some accounts, and everything about their state, sessions and jobs. Our own account is always among
+    /// them: it is the control.
+    pub(super) async fn listing(&mut self, accounts: &BTreeSet<&str>) -> Result<Survey, Fault> {
+        let mut names: Vec<String> = accounts.iter().map(|name| quoted(name)).collect();
+        if !accounts.contains(self.host.target.user.as_str()) {
+            names.push(quoted(&self.host.target.user));
+        }
+        let keep_of = accounts.iter().map(|name| name.to_string()).collect();
+        let survey = Survey { keep_of, ..Survey::default() };
+        let survey = self.call(&format!("listing {}", names.join(" ")), survey).await?;
+        self.complete(survey)
+    }
+
+    /// What a look needs: a listing, or once what the discovery just before has read, if the host still answers.
+    pub(super) async fn current(&mut self, accounts: &BTreeSet<&str>) -> Result<Survey, Fault> {
+        match self.recent.take() {
+            Some(recent)
+                if recent.read.elapsed() < RECENT
+                    && accounts.iter().all(|name| recent.jobs_of.contains(*name) || !self.own.contains(*name)) =>
+            {
+                self.call(":", recent.survey).await
+            }
+            _ => self.listing(accounts).await,
+        }
+    }
+
+    /// A listing that was cut off proves nothing.
+    fn complete(&self, survey: Survey) -> Result<Survey, Fault> {
+        if survey.config.get("authorizedkeysfile").is_none_or(String::is_empty) {
+            let because = survey.config_error.unwrap_or_else(|| "sshd -T names no AuthorizedKeysFile".into());
+            return Err(self
+                .fault(FaultKind::Misconfigured, "cannot tell which key files sshd reads")
+                .because(because)
+                .hint("run sshd -T there as root and mend what it says"));
+        }
+        for part in ["files", "shadow", "groups", "processes", "survey"] {
+            if !survey.has(part) {
+                return Err(self
+                    .fault(FaultKind::Unexpected, "the host's listing is incomplete")
+                    .because(format!("it broke off at: {part}"))
+                    .hint("a file that never ends, or was exchanged while it was read; tried again"));
+            }
+        }
+        Ok(survey)
+    }
+
+    async fn survey(&mut self, scope: &Scope) -> Result<Vec<Account>, Fault> {
+        let we = self.host.target.user.clone();
+        let sought = Sought::new(scope, &self.host.place, &we);
+        let names: Vec<String> = sought.own.keys().map(|name| quoted(name)).collect();
+        let survey = Survey {
+            keep_of: sought.own.keys().cloned().collect(),
+            keep: sought.keys.keys().cloned().collect(),
+            keep_new: self.baseline.clone(),
+            ..Survey::default()
+        };
+        let survey = self.call(&format!("survey {}", names.join(" ")), survey).await?;
+        let read = Instant::now();
+        let mut survey = self.complete(survey)?;
+        let mut baseline = self.baseline.take().unwrap_or_else(|| Baseline::of(&survey));
+        note_writers(&sought, &survey, &mut baseline);
+        let baseline = self.baseline.insert(baseline).clone();
+        let pids: Vec<String> = survey
+            .sessions
+            .iter()
+            .filter(|s| baseline.is_held(&s.account) && !sought.own.contains_key(&s.account))
+            .map(|s| s.pid.to_string())
+            .collect();
+        let mut more = String::new();
+        if !pids.is_empty() {
+            more.push_str(&format!("trace {}\n", pids.join(" ")));
+        }
+        let held: Vec<String> =
+            baseline.held().into_iter().filter(|name| !sought.own.contains_key(*name)).map(quoted).collect();
+        if !held.is_empty() {
+            more.push_str(&format!("others {} </dev/null\n", held.join(" ")));
+        }
+        if !more.is_empty() {
+            survey = self.call(&more, survey).await?;
+        }
+        self.own = sought.own.keys().filter(|name| survey.accounts.contains_key(*name)).cloned().collect();
+        let discovery = Discovery {
+            place: &self.host.place,
+            ourselves: &we,
+            own_key: &self.fleet.own,
+            sought: &sought,
+            survey: &survey,
+            baseline: &baseline,
+        };
+        let found = discovery.found();
+        self.findings = found.findings;
+        self.blobs.extend(survey.blobs.drain());
+        self.recent = Some(Recent { survey, read, jobs_of: sought.own.into_keys().collect() });
+        Ok(found.accounts)
+    }
+}
+
+#[async_trait]
+impl Link for SshLink {
+    async fn check(&mut self) -> Result<Health, Fault> {
+        let survey = self.call("health", Survey::default()).await?;
+        Ok(super::check::health(&self.host, &survey))
+    }
+
+    fn discover<'a>(&'a mut self, scope: &'a Scope) -> BoxStream<'a, Result<Account, Fault>> {
+        let found = async move {
+            match self.survey(scope).await {
+                Ok(accounts) => accounts.into_iter().map(Ok).collect(),
+                Err(fault) => vec![Err(fault)],
+            }
+        };
+        futures::stream::once(found).flat_map(futures::stream::iter).boxed()
+    }
+
+    fn findings(&mut self) -> Vec<Finding> {
+        std::mem::take(&mut self.findings)
+    }
+
+    fn baseline(&self) -> Option<serde_json::Value> {
+        self.baseline.as_ref().and_then(|seen| serde_json::to_value(seen).ok())
+    }
+
+    async fn apply(&mut self, steps: &[Step], _cx: &Cx) -> Vec<Result<Outcome, Fault>> {
+        super::apply::apply(self, steps).await
+    }
+
+    async fn look(&mut self, doors: &[Door], _after: bool, _cx: &Cx) -> Vec<Look> {
+        super::look::look(self, doors).await
+    }
+
+    async fn restore(&mut self, undo: &[Undo], _cx: &Cx) -> Vec<Result<Restored, Fault>> {
+        super::apply::restore(self, undo).await
+    }
+}

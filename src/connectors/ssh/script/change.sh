@@ -1,0 +1,599 @@
+#!/bin/sh
+# shellcheck disable=SC2030,SC2031 # strip is a subshell on purpose, and calls through_link from within
+#
+# What is changed. Every function prints one line: R, the step's number, how it went, a sentence. How it went is one of changed,
+# already, absent, forbidden, protected, busy, failed. Done twice or too late, none of them opens anything.
+
+answer() { printf 'R\t%s\t%s\t%s\n' "$1" "$2" "$(one_line "$3")"; }
+
+# login_state NAME: SHELL, EXPIRE and PASSWORD (set, locked, none, empty, missing) of a local account.
+login_state() {
+    SHELL_NOW=$(awk -F: -v name="$1" '$1 == name { print $7; exit }' /etc/passwd)
+    PASSWORD=missing EXPIRE=
+    state=$(awk -F: -v name="$1" '$1 == name {
+        s = "set"; if ($2 == "") s = "empty"; else if ($2 ~ /^!/) s = "locked"; else if ($2 ~ /^\*/) s = "none"
+        print s ":" $8; exit }' /etc/shadow)
+    [ -z "$state" ] || { PASSWORD=${state%%:*} EXPIRE=${state#*:}; }
+}
+
+is_shut() {
+    case $SHELL_NOW in */nologin | */false) ;; *) return 1 ;; esac
+    case $PASSWORD in locked | none) ;; *) return 1 ;; esac
+    [ -n "$EXPIRE" ] && [ "$EXPIRE" -gt 0 ] && [ "$EXPIRE" -lt $(($(date +%s) / 86400)) ]
+}
+
+# locked TEXT STATUS: busy if somebody else was changing the same file all the time, failed if it is something else. usermod and gpasswd
+# take the lock that everybody takes, and wait for it 15 seconds.
+locked() {
+    case $1$2 in
+    *'try again later'* | *124) echo busy ;;
+    *) echo failed ;;
+    esac
+}
+
+# guarded STEP NAME: refuses our own account.
+guarded() {
+    [ "$2" != "$WE" ] || {
+        answer "$1" protected "$2 is the account that offboard itself uses here"
+        return 1
+    }
+}
+
+# disable STEP NAME: expired (which sshd and PAM both heed), password locked, no shell.
+disable() {
+    guarded "$1" "$2" || return 0
+    if ! is_local "$2"; then
+        if [ -n "$(entry "$2")" ]; then
+            answer "$1" protected "$2 comes from a name service: the directory has to disable it"
+        else
+            answer "$1" absent "no account $2"
+        fi
+        return 0
+    fi
+    login_state "$2"
+    if is_shut; then
+        answer "$1" already ''
+        return 0
+    fi
+    before="shell was $SHELL_NOW, expiry was ${EXPIRE:-none}"
+    nologin=/bin/false
+    for shell in /usr/sbin/nologin /sbin/nologin; do
+        [ -x "$shell" ] && nologin=$shell && break
+    done
+    said=$(limited 20 usermod -L -e 1970-01-02 -s "$nologin" -- "$2" 2>&1)
+    status=$?
+    login_state "$2"
+    if is_shut; then
+        answer "$1" changed "expired on 1970-01-02, password locked, shell $SHELL_NOW; $before"
+    else
+        answer "$1" "$(locked "$said" $status)" "usermod: ${said:-status $status}"
+    fi
+}
+
+# enable STEP NAME EXPIRY SHELL: the account lives again; its old password does not.
+enable() {
+    if ! is_local "$2"; then
+        answer "$1" absent "no account $2"
+        return 0
+    fi
+    shell=$4
+    [ -x "$shell" ] || shell=/bin/sh
+    # '*' is no password that anybody can type, and unlike a lock it does not keep sshd without PAM from taking keys.
+    if said=$(limited 20 usermod -e "$3" -s "$shell" -p '*' -- "$2" 2>&1); then
+        answer "$1" changed "expiry ${3:-none}, shell $shell, no password"
+    else
+        answer "$1" failed "usermod: $said"
+    fi
+}
+
+# member NAME GROUP
+member() {
+    awk -F: -v name="$1" -v wanted="$2" '$1 == wanted { n = split($4, m, ","); for (i = 1; i <= n; i++) if (m[i] == name) found = 1 }
+        END { exit !found }' /etc/group
+}
+
+# leave STEP NAME GROUP
+leave() {
+    guarded "$1" "$2" || return 0
+    if member "$2" "$3"; then
+        said=$(limited 20 gpasswd -d "$2" "$3" 2>&1)
+        status=$?
+        if member "$2" "$3"; then
+            answer "$1" "$(locked "$said" $status)" "gpasswd: $said"
+        else
+            answer "$1" changed "$2 is no member of $3 any more"
+        fi
+        return 0
+    fi
+    gid=$(awk -F: -v wanted="$3" '$1 == wanted { print $3; exit }' /etc/group)
+    line=$(entry "$2")
+    if [ -z "$line" ]; then
+        answer "$1" absent "no account $2"
+    elif [ -n "$gid" ] && [ "$(printf '%s' "$line" | cut -d: -f4)" = "$gid" ]; then
+        answer "$1" protected "$3 is the primary group of $2"
+    elif [ -z "$gid" ] && id -Gn -- "$2" 2>/dev/null | tr ' ' '\n' | grep -qxF -e "$3"; then
+        answer "$1" protected "$3 comes from a name service: the directory has to take $2 out of it"
+    else
+        answer "$1" already ''
+    fi
+}
+
+# join STEP NAME GROUP
+join() {
+    if member "$2" "$3"; then
+        answer "$1" already ''
+    elif said=$(limited 20 gpasswd -a "$2" "$3" 2>&1); then
+        answer "$1" changed "$2 is a member of $3 again"
+    else
+        answer "$1" failed "gpasswd: $said"
+    fi
+}
+
+# A title ends in NUL bytes, which awks treat differently: it is compared by how it begins.
+#
+# Prints the pids that belong to a person's login: K, processes of the user id; T, the sshd that root runs for the name, with
+# everything below it (a root shell from sudo). With roots given, only what is below those. Processes of containers, which may
+# use the same number for somebody else, are left out.
+# shellcheck disable=SC2016
+BELONGS='
+BEGIN {
+    n = split(roots, r, " "); for (i = 1; i <= n; i++) top[r[i]] = 1
+    for (i = 1; i < ARGC; i++) {
+        file = ARGV[i]
+        split(file, part, "/")
+        pid = part[3]; name = ""; state = ""; uids = ""; nested = 0
+        while ((getline text < file) > 0) {
+            m = split(text, f, /[ \t]+/)
+            if (f[1] == "Name:") name = f[2]
+            else if (f[1] == "State:") state = f[2]
+            else if (f[1] == "PPid:") parent[pid] = f[2]
+            else if (f[1] == "Uid:") { real = f[2]; uids = " " f[2] " " f[3] " " f[4] " " f[5] " " }
+            else if (f[1] == "NSpid:") { nested = (m > 2 && f[3] != ""); break }
+        }
+        close(file)
+        if (uids == "" || state == "Z" || state == "X") continue
+        if (nested) {
+            boxed = 0
+            while ((getline text < ("/proc/" pid "/cgroup")) > 0) if (text ~ /docker|kubepods|containerd|libpod|lxc|crio|machine\.slice/) boxed = 1
+            close("/proc/" pid "/cgroup")
+            if (boxed) continue
+        }
+        alive[pid] = 1
+        if (roots == "" && index(uids, " " uid " ")) mine[pid] = 1
+        if (real == 0 && (name == "sshd" || name == "sshd-session")) {
+            title = ""
+            getline title < ("/proc/" pid "/cmdline")
+            close("/proc/" pid "/cmdline")
+            sub(/^sshd(-session)?: /, "", title)
+            if (index(title, account " [priv]") == 1 || index(title, account "@") == 1) { if (roots == "" || pid in top) monitor[pid] = 1 }
+        }
+    }
+    for (pid in alive) {
+        for (up = pid; up > 1 && !(up in monitor); up = parent[up]) if (!(up in alive)) break
+        if (pid in monitor) print "T " pid
+        else if (up in monitor || pid in mine) print "K " pid
+    }
+}'
+
+# belongs NAME UID [MONITORS]
+belongs() { awk -v account="$1" -v uid="$2" -v roots="$3" "$BELONGS" /proc/[0-9]*/status; }
+
+# end_all NAME UID [MONITORS]: ends what belongs, and looks again until nothing does. LEFT is what would not end.
+end_all() {
+    ENDED=0 round=0
+    while :; do
+        LEFT=$(belongs "$1" "$2" "$3")
+        [ -n "$LEFT" ] || break
+        [ $round -lt 40 ] || break
+        set -f
+        # shellcheck disable=SC2086
+        set -- "$1" "$2" "$3" $LEFT
+        set +f
+        kept_1=$1 kept_2=$2 kept_3=$3
+        shift 3
+        while [ $# -gt 1 ]; do
+            # sshd's own process tidies up on TERM; everything else gets no chance to do anything any more.
+            signal=KILL
+            [ "$1" = T ] && [ $round -lt 5 ] && signal=TERM
+            kill -s "$signal" "$2" 2>/dev/null && [ $round = 0 ] && ENDED=$((ENDED + 1))
+            shift 2
+        done
+        set -- "$kept_1" "$kept_2" "$kept_3"
+        round=$((round + 1))
+        [ $round -lt 2 ] || nap
+    done
+}
+
+# end_sessions STEP NAME: every session, process and job of an account that is the leaver's own.
+end_sessions() {
+    guarded "$1" "$2" || return 0
+    line=$(entry "$2")
+    if [ -z "$line" ]; then
+        answer "$1" absent "no account $2"
+        return 0
+    fi
+    uid=$(printf '%s' "$line" | cut -d: -f3)
+    sharers=$(getent passwd | awk -F: -v uid="$uid" -v name="$2" '$3 == uid && $1 != name { print $1 }')
+    if [ "$uid" = 0 ] || [ -n "$sharers" ]; then
+        answer "$1" protected "user id $uid is shared with $sharers: whose processes are whose cannot be told"
+        return 0
+    fi
+    did=
+    for spool in /var/spool/cron/crontabs /var/spool/cron/tabs /var/spool/cron /etc/crontabs; do
+        if [ -f "$spool/$2" ] && [ ! -L "$spool/$2" ]; then
+            limited 10 crontab -u "$2" -r 2>/dev/null
+            rm -f -- "$spool/$2"
+            [ -e "$spool/$2" ] || did="$did, crontab removed"
+        fi
+    done
+    if [ -n "$(at_files)" ]; then
+        for number in $(atq 2>/dev/null | awk -v name="$2" '$NF == name { print $1 }'); do
+            limited 10 atrm "$number" >/dev/null 2>&1 && did="$did, at job $number removed"
+        done
+    fi
+    if [ -e "/var/lib/systemd/linger/$2" ]; then
+        limited 10 loginctl disable-linger "$2" 2>/dev/null
+        rm -f -- "/var/lib/systemd/linger/$2"
+        did="$did, linger ended"
+    fi
+    if [ -d /run/systemd/system ] && command -v loginctl >/dev/null 2>&1; then
+        limited 5 loginctl terminate-user "$2" 2>/dev/null
+    fi
+    end_all "$2" "$uid" ''
+    [ "$ENDED" = 0 ] || did="$did, $ENDED processes ended"
+    if [ -n "$LEFT" ]; then
+        answer "$1" failed "processes would not end: $LEFT"
+    elif [ -z "$did" ]; then
+        answer "$1" already ''
+    else
+        answer "$1" changed "${did#, }"
+    fi
+}
+
+# end_keyed STEP NAME FINGERPRINT…: in an account that others use too, the sessions that these keys opened, and no other.
+end_keyed() {
+    step=$1 name=$2
+    shift 2
+    monitors=$(processes | awk -F "$TAB" -v name="$name" '$1 == "S" {
+        title = $4; sub(/^sshd(-session)?: /, "", title)
+        if (index(title, name " [priv]") == 1 || index(title, name "@") == 1) print $2 }')
+    # shellcheck disable=SC2086
+    found=$(trace $monitors | awk -F "$TAB" -v keys=" $* " -v name="$name" \
+        '$1 == "T" && $4 == name && index(keys, " " $3 " ") { print $2 " " $5 " " $6 }')
+    if [ -z "$found" ]; then
+        answer "$step" already ''
+        return 0
+    fi
+    roots=$(printf '%s\n' "$found" | awk '{ printf "%s ", $1 }')
+    uid=$(entry "$name" | cut -d: -f3)
+    # What was started in such a session and has left its process tree still has the session's address in its environment.
+    strays=
+    IFS=$NL
+    for line in $found; do
+        unset IFS
+        set -f
+        # shellcheck disable=SC2086
+        set -- $line
+        set +f
+        strays="$strays $(grep -laF -e "SSH_CONNECTION=$2 $3 " /proc/[0-9]*/environ 2>/dev/null)"
+        IFS=$NL
+    done
+    unset IFS
+    end_all "$name" "$uid" "$roots"
+    for file in $strays; do
+        pid=${file#/proc/}
+        pid=${pid%/environ}
+        [ "$(awk '$1 == "Uid:" { print $2 }' "/proc/$pid/status" 2>/dev/null)" = "$uid" ] && kill -s KILL "$pid" 2>/dev/null && ENDED=$((ENDED + 1))
+    done
+    if [ -n "$LEFT" ]; then
+        answer "$step" failed "processes would not end: $LEFT"
+    else
+        answer "$step" changed "$(printf '%s\n' "$found" | wc -l) sessions ended, $ENDED processes"
+    fi
+}
+
+# Prints the number of each line whose key is a wanted one, and the step that wants it, where sshd looks for the key: at the start,
+# or after the options. KEYS holds a line each: step, type, key. Input has its NUL bytes turned into tabs, since sshd reads lines
+# as C strings.
+# shellcheck disable=SC2016
+MATCHES='
+BEGIN {
+    n = split(ENVIRON["KEYS"], rows, "\n")
+    for (i = 1; i <= n; i++) if (split(rows[i], f, " ") == 3) { wanted[f[2] " " f[3]] = f[1]; types[f[2]] = 1 }
+}
+function trimmed(text) { sub(/^[ \t]+/, "", text); return text }
+function step_of(text,    type, rest) {
+    type = text; sub(/[ \t].*/, "", type)
+    if (!(type in types)) return ""
+    rest = trimmed(substr(text, length(type) + 1))
+    sub(/[ \t].*/, "", rest)
+    gsub(/[\r\v\f]/, "", rest)
+    return (type " " rest) in wanted ? wanted[type " " rest] : ""
+}
+{
+    text = trimmed($0)
+    if (text ~ /^(#|$)/) next
+    step = step_of(text)
+    if (step == "") {
+        quoted = 0; n = length(text)
+        for (i = 1; i <= n; i++) {
+            c = substr(text, i, 1)
+            if (!quoted && (c == " " || c == "\t")) break
+            if (c == "\\" && substr(text, i + 1, 1) == "\"") i++
+            else if (c == "\"") quoted = !quoted
+        }
+        if (!(quoted && i > n)) step = step_of(trimmed(substr(text, i)))
+    }
+    if (step != "") print NR " " step
+}'
+
+# matches_in: see MATCHES; of what standard input gives.
+matches_in() { tr '\000' '\t' | KEYS=$keys awk "$MATCHES"; }
+
+# steps_in MATCHES: the steps, each once, with commas.
+steps_in() { printf '%s\n' "$1" | awk '!seen[$2]++ { printf "%s%s", sep, $2; sep = "," }'; }
+
+# strip PATH NAME UID OWN KEYS: takes keys out of one file. Prints one line: gone, protected or failed, the steps whose keys stood
+# there, and a sentence; or none. The file is opened once and known by its inode from then on; its directory is held as the working
+# directory; the new file is made under a name that nobody can guess, never through a link, and moved into place whole.
+#
+# Others may write to the file at the same moment. What changed before the move is seen right before it, and all begins again, unless
+# something was only appended: then the move goes on, so that nobody keeps a key in place by appending for ever. What was appended up
+# to the move, and by those who had the old file open then, is carried over from the old file, which is still open here; then the new
+# file is looked through too. What remains: a file put in its place by a rename between our last look and our own (1 ms) is gone with
+# its changes, as the rename it replaced; and so is what somebody writes into the old file later, who had it open all the time.
+strip() (
+    path=$1 name=$2 uid=$3 own=$4 keys=$5 steps='*' taken=
+    directory=${path%/*} base=${path##*/}
+    [ -e "$path" ] || [ -L "$path" ] || nothing
+    cd -P -- "${directory:-/}" 2>/dev/null || nothing
+    set -C
+    try=0
+    while [ $try -lt 20 ]; do
+        try=$((try + 1))
+        if [ "$(pwd -P)" != "${directory:-/}" ] || [ -L "$base" ]; then
+            to=$(settled "$path")
+            if [ "$to" = "$path" ]; then
+                through_link
+                exit
+            fi
+            path=$to directory=${to%/*} base=${to##*/}
+            cd -P -- "${directory:-/}" 2>/dev/null || nothing
+            continue
+        fi
+        [ -f "$base" ] || nothing
+        # What is open is what is read, copied and compared; a FIFO that has just been put there makes this hang until the limit.
+        exec 3<"./$base" || { echo "failed $steps cannot open $path"; exit; }
+        opened=$(stat -L -c "$FILE_NOW" /proc/self/fd/3 2>/dev/null)
+        named=$(stat -c "$FILE_NOW" "./$base" 2>/dev/null)
+        holder=$(stat -c %u . 2>/dev/null)
+        case $opened in "${named%%|*}|"*) ;; *) continue ;; esac
+        case $opened in *' regular '*) ;; *) nothing ;; esac
+        size=${opened##* }
+        was=$(start)
+        lines=$(head -c "$size" /proc/self/fd/3 | matches_in)
+        [ -n "$lines" ] || nothing
+        steps=$(steps_in "$taken$lines")
+        owner=${opened#* }
+        owner=${owner%% *}
+        if [ "$owner" != "$uid" ] && [ "$owner" != 0 ]; then
+            echo "protected $steps $path belongs to user id $owner, neither to $name nor to root"
+            exit
+        fi
+        if [ "$holder" != "$uid" ] && [ "$holder" != 0 ]; then
+            echo "protected $steps the directory of $path belongs to user id $holder, neither to $name nor to root"
+            exit
+        fi
+        fresh=".offboard.$(od -An -N12 -tx1 /dev/urandom | tr -d ' \n')"
+        if ! { exec 4>"./$fresh"; } 2>/dev/null; then
+            echo "failed $steps cannot write in $directory: $(why "$directory")"
+            exit
+        fi
+        said=$(
+            {
+                copy_without "$(printf '%s\n' "$lines" | sed 's/ .*/d/')" &&
+                    { cp --attributes-only --preserve=mode,ownership,xattr /proc/self/fd/3 /proc/self/fd/4 2>/dev/null ||
+                        { chown --reference=/proc/self/fd/3 /proc/self/fd/4 && chmod --reference=/proc/self/fd/3 /proc/self/fd/4; }; }
+            } 2>&1
+        ) || {
+            rm -f -- "./$fresh"
+            echo "failed $steps $path could not be written anew, and is as it was: $said"
+            exit
+        }
+        sync -d /proc/self/fd/4 2>/dev/null
+        now=$(stat -c "$FILE_NOW" "./$base" 2>/dev/null)
+        if [ "$now" != "$opened" ]; then
+            if [ "${now%%|*}" != "${opened%%|*}" ] || [ "$(start)" != "$was" ]; then
+                rm -f -- "./$fresh"
+                continue
+            fi
+        fi
+        if ! said=$(mv -fT -- "./$fresh" "./$base" 2>&1); then
+            rm -f -- "./$fresh"
+            echo "failed $steps $path could not be replaced: $(why "./$base") ($said)"
+            exit
+        fi
+        taken="$taken$lines$NL"
+        case $(carry_over) in
+        none)
+            echo "gone $steps $path"
+            exit
+            ;;
+        torn)
+            echo "failed $steps $path was written anew by somebody else at the same moment: what they wrote is not in it"
+            exit
+            ;;
+        esac
+    done
+    echo "failed $steps $path is being changed all the time"
+)
+
+# What tells that a file is still the one that was opened, and after the bar that nobody has written to it since.
+FILE_NOW='%d:%i %u %F %g %a| %y %s'
+
+# nothing: ends strip. What was taken out in an earlier round is gone.
+nothing() {
+    if [ -n "$taken" ]; then echo "gone $steps $path"; else echo none; fi
+    exit
+}
+
+# start: a sum of what was read of the file, as it is now.
+start() { head -c "$size" /proc/self/fd/3 | cksum; }
+
+# copy_without SCRIPT: what was read of the file, edited by sed, into the new one.
+copy_without() {
+    head -c "$size" /proc/self/fd/3 | {
+        sed -f /proc/self/fd/5 >&4
+    } 5<<END
+$1
+END
+}
+
+# carry_over: after the move, adds to the new file what was appended to the old one. Prints none, some, or torn if somebody did more
+# to it than append.
+carry_over() {
+    last=${opened#*|} some=none round=0
+    while [ $round -lt 20 ]; do
+        round=$((round + 1))
+        now=$(stat -L -c "$FILE_NOW" /proc/self/fd/3)
+        now=${now#*|}
+        [ "$now" != "$last" ] || break
+        [ "$(start)" = "$was" ] || { some=torn && break; }
+        more=$((${now##* } - size))
+        tail -c "+$((size + 1))" /proc/self/fd/3 | head -c "$more" >>/proc/self/fd/4
+        [ "$more" = 0 ] || some=some
+        size=$((size + more)) last=$now
+        was=$(start)
+    done
+    echo $some
+}
+
+# why PATH: what keeps it from being changed.
+why() {
+    flags=$(lsattr -d -- "$1" 2>/dev/null | cut -d' ' -f1)
+    case $flags in
+    *i*) echo "it is immutable; chattr -i" ;;
+    *a*) echo "it is append-only; chattr -a" ;;
+    *) echo "permission, a read-only or a full file system" ;;
+    esac
+}
+
+# settled PATH: the path with those symbolic links followed that root made in directories which only root may write.
+settled() {
+    at=
+    IFS=/
+    set -f
+    for part in ${1#/}; do
+        at="$at/$part"
+        [ -L "$at" ] || continue
+        case "$(stat -c %u -- "$at") $(stat -c '%u %a' -- "${at%/*}/")" in
+        '0 0 '*[2367] | '0 0 '*[2367]?) ;;
+        '0 0 '*) at=$(readlink -f -- "$at") ;;
+        esac
+    done
+    unset IFS
+    set +f
+    printf '%s' "$at"
+}
+
+# through_link: a symbolic link stands on the way to a key file. It is never followed. In the leaver's own account the link is set
+# aside, with what it points to untouched; in an account that others use too, that is for a person to decide.
+through_link() {
+    real=$(readlink -f -- "$path" 2>/dev/null)
+    lines=
+    [ -z "$real" ] || [ ! -f "$real" ] || lines=$(matches_in <"$real")
+    if [ -z "$lines" ]; then
+        echo none
+        return
+    fi
+    steps=$(steps_in "$lines")
+    at=
+    IFS=/
+    set -f
+    for part in ${path#/}; do
+        at="$at/$part"
+        [ -L "$at" ] && break
+    done
+    unset IFS
+    set +f
+    if [ "$own" = own ] && [ -L "$at" ] && [ "$(stat -c %u -- "$at")" = "$uid" ]; then
+        parent=${at%/*}
+        if cd -P -- "$parent" 2>/dev/null && [ "$(pwd -P)" = "$parent" ] && [ -L "${at##*/}" ] &&
+            mv -nT -- "${at##*/}" "${at##*/}.offboard-aside" 2>/dev/null && [ ! -L "${at##*/}" ]; then
+            echo "gone $steps $at was a symbolic link to ${real}: it is set aside as ${at##*/}.offboard-aside"
+            return
+        fi
+    fi
+    echo "protected $steps $path leads through the symbolic link $at to ${real}, which is not followed: take the key out of $real by hand, or replace the link by a file"
+}
+
+# revoke NAME OWN KEYS: takes keys out of every file that sshd reads for the account. KEYS: a line each, step, type, key. OWN: own if
+# the account is the leaver's, other if not.
+revoke() {
+    line=$(entry "$1")
+    if [ -z "$line" ]; then
+        printf '%s\n' "$3" | while read -r step _; do answer "$step" absent "no account $1"; done
+        return 0
+    fi
+    uid=$(printf '%s' "$line" | cut -d: -f3)
+    results=
+    files=$(key_files "$1")
+    if [ -z "$files" ]; then
+        printf '%s\n' "$3" | while read -r step _; do
+            answer "$step" failed "sshd -T does not say which files it reads: $(printf '%s\n' "$CONFIG" | head -n 1)"
+        done
+        return 0
+    fi
+    IFS=$NL
+    set -f
+    for file in $files; do
+        unset IFS
+        set +f
+        result=none
+        # Under a limit, so that a file which hangs holds up nothing but itself.
+        if [ -e "$file" ] || [ -L "$file" ]; then
+            result=$(bounded strip "$file" "$1" "$uid" "$2" "$3")
+        fi
+        results="$results${result:-failed * $file did not answer in time}$NL"
+        IFS=$NL
+        set -f
+    done
+    unset IFS
+    set +f
+    printf '%s=keys\n%s\n' "$results" "$3" | awk '
+        $0 == "=keys" { keys = 1; next }
+        $1 == "none" || NF == 0 { next }
+        !keys {
+            what = $0; sub(/^[^ ]* [^ ]* /, "", what)
+            n = split($2, s, ",")
+            for (i = 1; i <= n; i++) {
+                if ($1 == "gone") gone[s[i]] = gone[s[i]] ", " what
+                else { bad[s[i]] = bad[s[i]] ", " what; how[s[i]] = $1 }
+            }
+            next
+        }
+        {
+            wrong = bad["*"] bad[$1]; right = gone[$1]
+            if (wrong != "") print "R\t" $1 "\t" (bad["*"] != "" ? how["*"] : how[$1]) "\t" substr(wrong, 3) (right != "" ? "; taken out of " substr(right, 3) : "")
+            else if (right != "") print "R\t" $1 "\tchanged\ttaken out of " substr(right, 3)
+            else print "R\t" $1 "\talready\t"
+        }'
+}
+
+# bounded FUNCTION ARGUMENTS…: a function of this script under a limit of ten seconds.
+bounded() {
+    "$@" </dev/null &
+    worker=$!
+    (
+        i=0
+        while [ $i -lt 100 ] && kill -0 $worker 2>/dev/null; do
+            nap
+            i=$((i + 1))
+        done
+        kill -s KILL $worker 2>/dev/null
+    ) >/dev/null 2>&1 </dev/null &
+    watcher=$!
+    wait $worker 2>/dev/null
+    kill $watcher 2>/dev/null
+    wait $watcher 2>/dev/null
+}
