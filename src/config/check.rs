@@ -1,0 +1,153 @@
+//! Rules for `offboard.yaml` that no type can express.
+
+use super::file::File;
+use crate::model::{Fingerprint, PersonId};
+use crate::roster::{KeyOf, Roster};
+use crate::source::{Mistake, choices, did_you_mean, yaml};
+use russh::keys::ssh_key::{HashAlg, PublicKey};
+use std::collections::HashMap;
+
+/// Every mistake of `file`, which was read from `document`, as far as it can be seen without any other file; and the declared keys.
+pub fn check(file: &File, document: &yaml::Document) -> (Vec<KeyOf>, Vec<Mistake>) {
+    let mut mistakes = Vec::new();
+    if file.company.trim().is_empty() {
+        mistakes.push(document.error(&["company".into()], "the company has no name", "it heads every report"));
+    }
+    if file.preset.is_some_and(super::limits::Preset::needs_limits) && file.limits.is_empty() {
+        mistakes.push(
+            document
+                .error(&["preset".into()], "this standard leaves the time to you", "add `limits`")
+                .help("for example: limits: { access-disabled: 24h }"),
+        );
+    }
+    systems(file, document, &mut mistakes);
+    accounts(file, document, &mut mistakes);
+    let keys = keys(file, document, &mut mistakes);
+    (keys, mistakes)
+}
+
+fn systems(file: &File, document: &yaml::Document, mistakes: &mut Vec<Mistake>) {
+    if file.systems.is_empty() {
+        mistakes.push(
+            document
+                .error(&["systems".into()], "no system is configured", "at least one belongs here")
+                .help(format!("the kinds of system: {}", choices(crate::connectors::NAMES))),
+        );
+    }
+    for name in file.systems.keys().map(|name| name.0.as_str()) {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        if name.is_empty() || name.len() > 64 || !name.chars().all(plain) || name.starts_with('-') {
+            let spot = document.key_spot(&["systems".into(), name.into()], "the name");
+            mistakes.push(
+                Mistake::error("config", format!("a system's name must be plain: `{name}`"))
+                    .spot(spot)
+                    .help("valid here: letters, digits, `-`, `_` and `.`, at most 64"),
+            );
+        }
+    }
+}
+
+/// The rules for `accounts` and `protected`.
+fn accounts(file: &File, document: &yaml::Document, mistakes: &mut Vec<Mistake>) {
+    // (system, account) → where it was said first, and of whom.
+    let mut said: HashMap<(String, String), (Vec<yaml::Node>, String)> = HashMap::new();
+    let mapped = file.accounts.iter().map(|m| (&m.system, &m.account, m.person.to_ascii_lowercase()));
+    let protected = file.protected.iter().map(|p| (&p.system, &p.account, String::new()));
+    let all = mapped
+        .enumerate()
+        .map(|(item, entry)| ("accounts", item, entry))
+        .chain(protected.enumerate().map(|(item, entry)| ("protected", item, entry)));
+    for (list, item, (system, account, person)) in all {
+        if !file.systems.contains_key(system) {
+            let names: Vec<&str> = file.systems.keys().map(|name| name.0.as_str()).collect();
+            let label = did_you_mean(&system.0, &names).map(|meant| format!("did you mean `{meant}`?"));
+            mistakes.push(
+                document
+                    .error(
+                        &[list.into(), item.into(), "system".into()],
+                        format!("unknown system `{system}`"),
+                        label.unwrap_or_default(),
+                    )
+                    .help(format!("valid here: {}", choices(&names))),
+            );
+            continue;
+        }
+        let path = vec![list.into(), item.into(), "account".into()];
+        if account.trim().is_empty() {
+            mistakes.push(document.error(&path, "an account without a name", "as the system calls it"));
+            continue;
+        }
+        let place = (system.0.clone(), account.to_ascii_lowercase());
+        let Some((first, who)) = said.get(&place) else {
+            said.insert(place, (path, person));
+            continue;
+        };
+        let title = match (who.is_empty(), person.is_empty()) {
+            (false, false) if *who == person => "an account is mapped twice".to_string(),
+            (false, false) => "an account is mapped to two people".to_string(),
+            (true, true) => "an account is protected twice".to_string(),
+            _ => "an account is mapped to a person and protected as well".to_string(),
+        };
+        let mistake = document.error(&path, title, "here").spot(document.spot(first, "and here"));
+        mistakes.push(mistake.help("decide for one of them: a protected account is never disabled, a person's is"));
+    }
+}
+
+fn keys(file: &File, document: &yaml::Document, mistakes: &mut Vec<Mistake>) -> Vec<KeyOf> {
+    let mut keys: Vec<KeyOf> = Vec::new();
+    for (item, declared) in file.keys_of.iter().enumerate() {
+        let path = ["keys-of".into(), item.into(), "key".into()];
+        if declared.key.contains("PRIVATE KEY") {
+            // The line itself is not shown.
+            let path = ["keys-of".into(), item.into(), "person".into()];
+            mistakes.push(
+                document
+                    .error(&path, "a private key where a public key belongs", "of this person")
+                    .help("remove it, and have the person make a new pair: a private key in a file is known to others"),
+            );
+            continue;
+        }
+        match PublicKey::from_openssh(declared.key.trim()) {
+            Ok(key) => {
+                let key = Fingerprint(key.fingerprint(HashAlg::Sha256).to_string());
+                if let Some(first) = keys.iter().position(|known| known.key == key) {
+                    let first = document.spot(&["keys-of".into(), first.into(), "key".into()], "the first time");
+                    mistakes.push(
+                        document
+                            .error(&path, format!("the key {key} is declared twice"), "the second time")
+                            .spot(first),
+                    );
+                }
+                keys.push(KeyOf { person: PersonId(declared.person.clone()), key });
+            }
+            Err(error) => mistakes.push(
+                document
+                    .error(&path, "this is not an OpenSSH public key", error.to_string())
+                    .help("write it as the `.pub` file has it, without options: `ssh-ed25519 AAAA… comment`"),
+            ),
+        }
+    }
+    keys
+}
+
+/// Every person of `accounts` and `keys-of` who is not in the roster.
+pub fn people(file: &File, document: &yaml::Document, roster: &Roster) -> Vec<Mistake> {
+    let mapped = file.accounts.iter().enumerate().map(|(item, mapping)| ("accounts", item, &mapping.person));
+    let declared = file.keys_of.iter().enumerate().map(|(item, key)| ("keys-of", item, &key.person));
+    let unknown = mapped.chain(declared).filter(|(.., person)| roster.get(person).is_none());
+    unknown
+        .map(|(list, item, person)| {
+            let ids: Vec<&str> = roster.people().iter().map(|person| person.id.0.as_str()).collect();
+            let meant =
+                roster.find(person).map(|found| found.id.0.as_str()).ok().or_else(|| did_you_mean(person, &ids));
+            let label = meant.map(|meant| format!("did you mean `{meant}`?")).unwrap_or_default();
+            document
+                .error(
+                    &[list.into(), item.into(), "person".into()],
+                    format!("nobody in the roster has the id `{person}`"),
+                    label,
+                )
+                .help(format!("write the `id` of a row of {}", roster.input().file))
+        })
+        .collect()
+}
