@@ -1,1 +1,233 @@
+//! Walks the straight line. Takes people, connectors and a journal from `wiring`; touches the world only through connectors, and
+//! writes down what it is about to do before it does it.
 
+mod discover;
+mod guard;
+mod offboard;
+mod place;
+mod plan;
+mod recorder;
+mod restore;
+
+pub use guard::{Refusal, refuse, refuse_leaver};
+pub use plan::{Draft, DraftPlace};
+pub use recorder::{Halt, Recorder};
+pub use restore::Undone;
+
+use crate::connector::{Connector, Cx, Link, Wanted};
+use crate::journal::RunLog;
+use crate::model::{Account, Actor, Event, Fault, FaultKind, Finding, Person, Place, PlaceId, StepId, SystemName};
+use crate::playbook::Playbook;
+use crate::roster::{LearnedKeys, Matcher};
+use jiff::Timestamp;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::Semaphore;
+
+/// Places that are being connected to at the same time, over all systems. Connecting is not working: a host that does not answer
+/// must not take a working place's slot.
+const OPENING: usize = 128;
+
+/// The world as one configuration describes it.
+pub struct Engine {
+    connectors: Vec<Arc<dyn Connector>>,
+    matcher: Matcher,
+    clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    timeout: Duration,
+    opening: Semaphore,
+    working: BTreeMap<SystemName, Arc<Semaphore>>,
+}
+
+impl Engine {
+    /// An engine over `connectors`. `timeout` is the longest that one network operation may take.
+    pub fn new(
+        connectors: Vec<Arc<dyn Connector>>,
+        matcher: Matcher,
+        clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+        timeout: Duration,
+    ) -> Self {
+        let working = connectors
+            .iter()
+            .flat_map(|c| c.places().into_iter().map(|p| (p.system, c.parallel())))
+            .map(|(system, parallel)| (system, Arc::new(Semaphore::new(parallel.max(1)))))
+            .collect();
+        Self { connectors, matcher, clock, timeout, opening: Semaphore::new(OPENING), working }
+    }
+
+    /// Every place of every system, with its connector.
+    pub fn places(&self) -> Vec<(Arc<dyn Connector>, Place)> {
+        self.connectors.iter().flat_map(|c| c.places().into_iter().map(|p| (Arc::clone(c), p))).collect()
+    }
+
+    /// What this engine's runs share.
+    fn cx(&self, seed: secrecy::SecretSlice<u8>) -> Cx {
+        Cx { now: Arc::clone(&self.clock), timeout: self.timeout, baseline: None, seed }
+    }
+
+    /// Connects to a place, in turn.
+    async fn open(&self, connector: &dyn Connector, place: &Place, cx: &Cx) -> Result<Box<dyn Link>, Fault> {
+        let _slot = self.opening.acquire().await;
+        self.in_time(&format!("{}: connecting", place.id), 3, connector.open(place, cx)).await?
+    }
+
+    /// A backstop: connectors bound their own operations by `Cx::timeout`; whatever takes `factor` times as long hangs.
+    async fn in_time<T>(&self, what: &str, factor: u32, work: impl Future<Output = T>) -> Result<T, Fault> {
+        let limit = self.timeout * factor;
+        tokio::time::timeout(limit, work).await.map_err(|_| {
+            Fault::new(FaultKind::Unreachable, what).because(format!("no answer within {} s", limit.as_secs()))
+        })
+    }
+
+    /// Everything `person` can be recognised by.
+    fn wanted(&self, person: &Person, learned: &LearnedKeys) -> Wanted {
+        let (accounts, keys) = (self.matcher.accounts_of(&person.id), learned.keys_of(&person.id));
+        Wanted { person: person.clone(), accounts, keys }
+    }
+
+    /// Our own login and privileges on every place; at all of them at once.
+    pub async fn check(&self) -> Vec<(Place, Result<crate::connector::Health, Fault>)> {
+        let cx = self.cx(vec![0; 32].into());
+        let checks = self.places().into_iter().map(|(connector, place)| {
+            let cx = &cx;
+            async move {
+                let health = async {
+                    let mut link = self.open(&*connector, &place, cx).await?;
+                    self.in_time(&format!("{}: checking", place.id), 3, link.check()).await?
+                };
+                let health = health.await;
+                (place, health)
+            }
+        });
+        futures::future::join_all(checks).await
+    }
+}
+
+/// One run in progress: the engine, the journal's record of it, and what has been learned on the way.
+pub struct Run<'a> {
+    engine: &'a Engine,
+    recorder: Recorder,
+    playbook: Playbook,
+    learned: LearnedKeys,
+    /// Grows whenever anything is learned.
+    generation: AtomicU64,
+    /// Nothing once it was destroyed after a last look.
+    seed: Option<secrecy::SecretSlice<u8>>,
+    given_up: Mutex<BTreeSet<StepId>>,
+    /// Connections that the next pass goes on with.
+    links: Mutex<BTreeMap<PlaceId, Box<dyn Link>>>,
+    /// How many places are being worked on.
+    at_work: AtomicUsize,
+    /// Accounts that the playbook's limit has let pass.
+    admitted: Mutex<BTreeSet<(PlaceId, String)>>,
+}
+
+impl<'a> Run<'a> {
+    /// Takes a run up, new or old: what the journal says of it is all there is to know.
+    ///
+    /// # Errors
+    /// [`Halt`] if the journal cannot be read or does not verify.
+    pub async fn take_up(
+        engine: &'a Engine,
+        log: RunLog,
+        records: &[crate::model::Record],
+        playbook: Playbook,
+        watch: Option<tokio::sync::mpsc::UnboundedSender<crate::model::Record>>,
+    ) -> Result<Self, Halt> {
+        let state = crate::model::RunState::fold(records);
+        let destroyed = state.is_some_and(|s| s.destroyed.contains(&RunLog::seed_id()));
+        let seed = if destroyed { None } else { Some(log.seed().await?) };
+        let recorder = Recorder::new(log, Arc::clone(&engine.clock), records, watch)?;
+        let run = Self {
+            engine,
+            recorder,
+            playbook,
+            learned: engine.matcher.nothing_learned(),
+            generation: AtomicU64::new(0),
+            seed,
+            given_up: Mutex::default(),
+            links: Mutex::default(),
+            at_work: AtomicUsize::new(0),
+            admitted: Mutex::default(),
+        };
+        // What an earlier process learned stands in the accounts that it journaled.
+        let accounts: Vec<Account> = run.recorder.read(|s| s.accounts.values().map(|(a, _)| a.clone()).collect());
+        for account in &accounts {
+            run.learn(account);
+        }
+        let known = accounts.iter().map(|a| (a.place.clone(), a.native_id.clone()));
+        run.admitted.lock().unwrap_or_else(PoisonError::into_inner).extend(known);
+        Ok(run)
+    }
+
+    /// Learns the keys that another run of the same person found: what it took away cannot be learned anew.
+    pub fn learn_from(&self, other: &crate::model::RunState) {
+        other.accounts.values().for_each(|(account, _)| self.learn(account));
+    }
+
+    /// The formats in which the playbook wants the report.
+    pub fn formats(&self) -> &[crate::playbook::Format] {
+        &self.playbook.report.formats
+    }
+
+    /// The record of the run so far.
+    pub fn recorder(&self) -> &Recorder {
+        &self.recorder
+    }
+
+    /// The seed of the witness passwords.
+    fn seed(&self) -> Result<secrecy::SecretSlice<u8>, Fault> {
+        self.seed.clone().ok_or_else(|| {
+            let what =
+                format!("the witness passwords of run {} were destroyed after its last look", self.recorder.run());
+            Fault::new(FaultKind::Misconfigured, what).hint("start a new run: it proves every door again")
+        })
+    }
+
+    fn person(&self) -> Person {
+        self.recorder.read(|s| s.request.person.clone())
+    }
+
+    fn learn(&self, account: &Account) {
+        if self.learned.learn(account) {
+            self.generation.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// Which generation of learned keys this is; see [`Run::learn`].
+    fn generation(&self) -> u64 {
+        self.generation.load(Ordering::SeqCst)
+    }
+
+    /// Records findings that are not on record yet.
+    async fn note(&self, findings: Vec<Finding>) -> Result<(), Halt> {
+        let fresh: Vec<Event> = self.recorder.read(|s| {
+            findings.into_iter().filter(|f| !s.findings.contains(f)).map(|finding| Event::Noted { finding }).collect()
+        });
+        self.recorder.record(fresh).await
+    }
+
+    /// Gives a stuck step or an unreached place up, in writing.
+    ///
+    /// # Errors
+    /// [`Halt`] if there is no such step or place, or the journal cannot be written.
+    pub async fn waive(&self, target: &str, why: &str, by: Actor) -> Result<(), Halt> {
+        // A waiver of what works would hush up what fails later.
+        let known = self.recorder.read(|s| {
+            s.places.values().any(|p| p.place.id.0 == target && (p.reached_at.is_none() || p.unreached.is_some()))
+                || s.steps.iter().any(|step| step.step.id.0 == target && !step.is_done())
+        });
+        if !known {
+            return Err(Halt::Place(
+                Fault::new(
+                    FaultKind::Misconfigured,
+                    format!("run {} has no unfinished step or unreached place {target:?}", self.recorder.run()),
+                )
+                .hint(format!("offboard status {} lists them", self.recorder.run())),
+            ));
+        }
+        self.recorder.record(vec![Event::Waived { target: target.into(), why: why.into(), by }]).await?;
+        self.end_again().await.map(|_| ())
+    }
+}

@@ -1,0 +1,106 @@
+//! What the leaver can open at one place: every account and door that matching says is theirs.
+
+use super::{Halt, Run, guard};
+use crate::connector::{Link, Scope};
+use crate::model::{Account, Event, Fault, FaultKind, Finding, FindingKind, MatchRule, Owner, Person, PersonId, Place};
+use crate::roster::Matcher;
+use futures::StreamExt;
+use std::sync::PoisonError;
+
+/// Of a matched account, what concerns the leaver: the account itself if it is theirs, otherwise only their own doors in it.
+/// Nothing if nothing does.
+pub(super) fn concerning(mut account: Account, leaver: &PersonId) -> Option<Account> {
+    let theirs = account.owner.person() == Some(leaver);
+    if theirs {
+        // Everything that opens the leaver's own account is shut with it, also what somebody else holds; but never our own key.
+        account.doors.retain(|d| d.holder != Owner::Ourselves);
+        for door in &mut account.doors {
+            if door.holder.person() != Some(leaver) {
+                door.holder = Owner::Person { id: leaver.clone(), rule: MatchRule::OwnAccount };
+            }
+        }
+        return Some(account);
+    }
+    account.doors.retain(|d| d.holder.person() == Some(leaver));
+    if account.doors.is_empty() {
+        return None;
+    }
+    Some(account)
+}
+
+/// What a person should know of a matched account before the run leaves it as it is.
+pub(super) fn left_alone(matcher: &Matcher, account: &Account, leaver: &Person) -> Vec<Finding> {
+    let mut findings = matcher.findings(account, leaver);
+    let ways_in = account.doors.iter().filter(|d| d.holder.person() == Some(&leaver.id)).count();
+    if ways_in > 0 && !guard::may_touch(account) {
+        findings.push(Finding {
+            kind: FindingKind::Protected,
+            place: Some(account.place.clone()),
+            account: Some(account.native_id.clone()),
+            what: format!("the leaver holds {ways_in} way(s) into {:?}, which is never touched", account.name),
+            hint: "take them out by hand, then: offboard verify".into(),
+        });
+    }
+    findings
+}
+
+impl Run<'_> {
+    /// Asks the place for everything in scope, records what is new, and learns the leaver's keys from it.
+    pub(super) async fn discover(&self, link: &mut dyn Link, place: &Place) -> Result<Vec<Account>, Halt> {
+        let person = self.person();
+        let scope = Scope::People(vec![self.engine.wanted(&person, &self.learned)]);
+        let mut seen = Vec::new();
+        {
+            let mut stream = link.discover(&scope);
+            while let Some(next) = self.engine.in_time(&format!("{}: discovering", place.id), 6, stream.next()).await? {
+                let mut account = next?;
+                self.engine.matcher.assign(&mut account, &self.learned);
+                self.learn(&account);
+                seen.push(account);
+            }
+        }
+        let mut accounts = Vec::new();
+        let mut findings = Vec::new();
+        // Once more, with all that this place has taught: a colleague's key that the leaver has put into an account of their own is
+        // known to be the colleague's only when the colleague's account has been seen, too.
+        for mut account in seen {
+            self.engine.matcher.assign(&mut account, &self.learned);
+            findings.extend(left_alone(&self.engine.matcher, &account, &person));
+            accounts.extend(concerning(account, &person.id));
+        }
+        findings.extend(link.findings());
+        self.note(findings).await?;
+        let seen = link.baseline();
+        if let Some(seen) = seen.filter(|_| self.recorder.read(|s| !s.baselines.contains_key(&place.id))) {
+            self.recorder.record(vec![Event::Baseline { place: place.id.clone(), seen }]).await?;
+        }
+        self.within_limits(&accounts)?;
+        let news: Vec<Account> = self.recorder.read(|s| {
+            let is_news = |a: &&Account| match s.accounts.get(&(a.place.clone(), a.native_id.clone())) {
+                None => true,
+                Some(_) => a.doors.iter().any(|d| !s.doors.contains_key(&d.id)),
+            };
+            accounts.iter().filter(is_news).cloned().collect()
+        });
+        self.recorder.found(news).await?;
+        Ok(accounts)
+    }
+
+    /// The playbook's limit on accounts, over all places of the run. Where it is passed nothing more is touched.
+    fn within_limits(&self, accounts: &[Account]) -> Result<(), Halt> {
+        let limit = self.playbook.limits.accounts as usize;
+        // Places are discovered at the same time: an account counts from here on, not from when it is on record.
+        let mut admitted = self.admitted.lock().unwrap_or_else(PoisonError::into_inner);
+        let keys = accounts.iter().map(|a| (a.place.clone(), a.native_id.clone()));
+        let fresh: Vec<_> = keys.filter(|key| !admitted.contains(key)).collect();
+        let count = admitted.len() + fresh.len();
+        if !fresh.is_empty() && count > limit {
+            return Err(Fault::new(FaultKind::Protected, format!("the run would touch {count} accounts or more"))
+                .because(format!("the playbook's limit is {limit}"))
+                .hint("offboard plan lists them; if that many is right, raise limits.accounts in the playbook and start a new run")
+                .into());
+        }
+        admitted.extend(fresh);
+        Ok(())
+    }
+}
