@@ -1,1 +1,266 @@
+//! From configuration to a working house: roster, connectors, journal, engine. Nothing here decides anything.
 
+use crate::config::Config;
+use crate::engine::Engine;
+use crate::journal::{FILE, Journal, Keys, PUBLIC_KEY, PublicKey, Verification, verify_with};
+use crate::model::{Digest, Fault, FaultKind, InputDigest, Person, PersonId, Record, RunId, RunState, SystemName};
+use crate::playbook::{self, Playbook};
+use crate::report::{self, Report};
+use crate::roster::{Matcher, Roster};
+use crate::source::{Mistake, Mistakes};
+use crate::wire::guarded::{self, Access};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The longest that one network operation may take.
+const TIMEOUT: Duration = Duration::from_secs(8);
+
+/// Everything that one `offboard.yaml` describes.
+pub struct House {
+    /// The configuration.
+    pub config: Config,
+    /// Who works here.
+    pub roster: Arc<Roster>,
+    /// The systems, ready to be walked.
+    pub engine: Engine,
+    /// What somebody should look at, though it can be used.
+    pub warnings: Vec<Mistake>,
+}
+
+impl House {
+    /// Reads the configuration and the roster, and builds the connectors. Opens no connection.
+    ///
+    /// # Errors
+    /// What is wrong with the files, with line and column.
+    pub fn build(path: &Path, clock: Arc<dyn Fn() -> Timestamp + Send + Sync>) -> Result<Self, Mistakes> {
+        let config = Config::load(path)?;
+        let roster = Arc::new(config.roster()?);
+        let connectors = config.connectors()?;
+        let mut warnings = config.warnings(&connectors);
+        warnings.extend(roster.warnings().iter().cloned());
+        let own: Vec<_> = connectors.iter().flat_map(|c| c.own_keys()).collect();
+        let matcher = Matcher::new(Arc::clone(&roster), &config.accounts, &config.keys_of, &config.protected, own);
+        let engine = Engine::new(connectors, matcher, clock, TIMEOUT);
+        Ok(Self { config, roster, engine, warnings })
+    }
+
+    /// The person of that employee number, mail address or user name.
+    ///
+    /// # Errors
+    /// Nobody is, or more than one: the candidates.
+    pub fn person(&self, wanted: &str) -> Result<Person, Mistakes> {
+        self.roster.find(wanted).cloned()
+    }
+
+    /// Every playbook of the configuration's folder.
+    ///
+    /// # Errors
+    /// What is wrong with any of them.
+    pub fn playbooks(&self) -> Result<Vec<Playbook>, Mistakes> {
+        Ok(self.playbook_files()?.into_iter().map(|(playbook, _)| playbook).collect())
+    }
+
+    fn playbook_files(&self) -> Result<Vec<(Playbook, InputDigest)>, Mistakes> {
+        let folder = &self.config.playbooks;
+        let unreadable = |e: std::io::Error| {
+            Fault::new(FaultKind::Misconfigured, format!("{}: cannot be read", folder.display()))
+                .because(e)
+                .hint("check `playbooks` in offboard.yaml, or make the folder with: offboard init")
+        };
+        let mut paths = Vec::new();
+        for entry in std::fs::read_dir(folder).map_err(unreadable)? {
+            let path = entry.map_err(unreadable)?.path();
+            if path.extension().is_some_and(|e| e == "yaml" || e == "yml") {
+                paths.push(path);
+            }
+        }
+        paths.sort();
+        paths.iter().map(|path| read_playbook(path)).collect()
+    }
+
+    /// The playbook of that name, or the one whose trigger fits the person; and the digest of its file.
+    ///
+    /// # Errors
+    /// There is none, or more than one: the names.
+    pub fn playbook(&self, name: Option<&str>, person: &Person) -> Result<(Playbook, InputDigest), Mistakes> {
+        let files = self.playbook_files()?;
+        let books: Vec<Playbook> = files.iter().map(|(playbook, _)| playbook.clone()).collect();
+        let wanted = match name {
+            Some(name) => books.iter().find(|b| b.playbook == name).ok_or_else(|| {
+                let names: Vec<&str> = books.iter().map(|b| b.playbook.as_str()).collect();
+                Fault::new(FaultKind::Misconfigured, format!("there is no playbook {name:?}")).hint(format!(
+                    "the playbooks in {} are: {}",
+                    self.config.playbooks.display(),
+                    names.join(", ")
+                ))
+            })?,
+            None => playbook::select(&books, person)?,
+        };
+        let digest = files.iter().find(|(book, _)| book == wanted).map(|(_, digest)| digest.clone());
+        digest.map(|digest| (wanted.clone(), digest)).ok_or_else(|| {
+            Fault::new(FaultKind::Unexpected, format!("the playbook {:?} has no file", wanted.playbook)).into()
+        })
+    }
+
+    /// The playbook that a run was started with, from its own record.
+    ///
+    /// # Errors
+    /// This version cannot read it.
+    pub fn playbook_of(&self, records: &[Record]) -> Result<Playbook, Fault> {
+        let body = RunState::fold(records).map(|s| s.request.playbook_body).unwrap_or_default();
+        serde_json::from_value(body).map_err(|e| {
+            Fault::new(FaultKind::Misconfigured, "the playbook of that run cannot be read by this version")
+                .because(e)
+                .hint("start a new run: what is done stays done")
+        })
+    }
+
+    /// The digests of everything that a run is started with.
+    pub fn inputs(&self, playbook: InputDigest) -> Vec<InputDigest> {
+        let mut inputs = self.config.digests.clone();
+        inputs.push(self.roster.input().clone());
+        inputs.push(playbook);
+        inputs
+    }
+
+    /// What the report measures against: name and seconds.
+    pub fn limits(&self) -> Vec<(String, i64)> {
+        self.config.limits.iter().map(|l| (format!("{} ({})", l.clock, l.source), l.within.as_seconds())).collect()
+    }
+
+    /// Opens the journal for writing.
+    ///
+    /// # Errors
+    /// It is missing, in use, damaged, or signed by another key.
+    pub async fn journal(&self) -> Result<Journal, crate::cli::Failure> {
+        let keys = keys(&self.config.keys)?;
+        Ok(Journal::open(&self.config.journal, keys).await?)
+    }
+
+    /// Opens the journal for reading; somebody else may be writing.
+    ///
+    /// # Errors
+    /// As [`House::journal`].
+    pub async fn journal_to_read(&self) -> Result<Journal, crate::cli::Failure> {
+        let key = public_key(&self.config.keys)?;
+        Ok(Journal::open_read_only(&self.config.journal, key).await?)
+    }
+
+    /// Checks the whole journal, with the public key only.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub async fn verify_journal(&self, head: Option<&Digest>) -> Result<Verification, crate::cli::Failure> {
+        Ok(verify_with(&self.config.journal, &public_key(&self.config.keys)?, head).await?)
+    }
+
+    /// The records of the run of that name; upper and lower case are the same.
+    ///
+    /// # Errors
+    /// There is no such run.
+    pub async fn records(&self, journal: &Journal, run: &str) -> Result<(RunId, Vec<Record>), crate::cli::Failure> {
+        let id = RunId(run.trim().to_ascii_uppercase());
+        let records = journal.records(&id).await?;
+        Ok((id, records))
+    }
+
+    /// Every other run of the person, the newest first.
+    ///
+    /// # Errors
+    /// The journal cannot be read, or does not verify.
+    pub async fn other_runs(
+        &self,
+        journal: &Journal,
+        person: &PersonId,
+        run: Option<&RunId>,
+    ) -> Result<Vec<(RunId, RunState)>, crate::cli::Failure> {
+        let mut others = Vec::new();
+        for id in journal.runs().await?.into_iter().filter(|id| Some(id) != run) {
+            let state = RunState::fold(&journal.records(&id).await?);
+            others.extend(state.filter(|s| s.request.person.id == *person).map(|s| (id, s)));
+        }
+        Ok(others)
+    }
+
+    /// The report of a run as the journal has it now.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub async fn report(
+        &self,
+        journal: &Journal,
+        run: &RunId,
+        made_at: Timestamp,
+        zone: &TimeZone,
+    ) -> Result<Report, crate::cli::Failure> {
+        let records = journal.records(run).await?;
+        let state = RunState::fold(&records).ok_or_else(|| {
+            Fault::new(FaultKind::Misconfigured, format!("run {run} does not begin with a request"))
+                .hint("offboard journal verify")
+        })?;
+        let not_covered: Vec<(SystemName, String)> = self
+            .config
+            .systems
+            .iter()
+            .flat_map(|(name, settings)| {
+                settings.manifest().not_covered.iter().map(|text| (name.clone(), (*text).to_string()))
+            })
+            .collect();
+        let journal = report::Journal {
+            head: journal.head().await?,
+            records: records.len() as u64,
+            key: Some(journal.public_key().fingerprint().0),
+            signature: None,
+        };
+        Ok(Report::new(&report::Sources {
+            run,
+            records: &records,
+            state: &state,
+            journal: &journal,
+            not_covered: &not_covered,
+            company: &self.config.company,
+            made_at,
+            zone,
+        }))
+    }
+
+    /// Where reports are written unless said otherwise.
+    pub fn reports_folder(&self) -> PathBuf {
+        self.config.journal.join("reports")
+    }
+}
+
+/// The sealing and signing keys.
+///
+/// # Errors
+/// They are missing, readable by others, or no keys.
+pub fn keys(folder: &Path) -> Result<Keys, Fault> {
+    Keys::load(folder, |path| guarded::read(path, Access::OwnerReads))
+}
+
+fn public_key(folder: &Path) -> Result<PublicKey, Fault> {
+    let path = folder.join(PUBLIC_KEY);
+    let pem = guarded::read(&path, Access::OwnerWrites)?;
+    let pem =
+        String::from_utf8(pem).map_err(|e| Fault::new(FaultKind::Misconfigured, format!("{}: {e}", path.display())))?;
+    PublicKey::from_pem(&pem)
+}
+
+/// Reads and checks one playbook.
+///
+/// # Errors
+/// Every mistake, with line and column.
+pub fn read_playbook(path: &Path) -> Result<(Playbook, InputDigest), Mistakes> {
+    let shown = path.display().to_string();
+    let bytes = guarded::read(path, Access::OwnerWrites)?;
+    let playbook = Playbook::from_yaml(&shown, &bytes)?;
+    Ok((playbook, InputDigest { file: shown, sha256: Digest::of(&bytes) }))
+}
+
+/// Whether there is a journal in the folder.
+pub fn has_journal(folder: &Path) -> bool {
+    folder.join(FILE).exists()
+}

@@ -1,1 +1,141 @@
+//! The command line: one file a command. The only room that prints, asks, and reads the clock.
 
+mod accounts;
+mod check;
+mod connectors;
+mod context;
+mod init;
+mod journal;
+mod list;
+mod outcome;
+mod plan;
+mod playbook;
+mod progress;
+pub mod render;
+mod report;
+mod restore;
+mod resume;
+mod run;
+mod status;
+mod verify;
+mod waive;
+
+use clap::{Parser, Subcommand};
+use context::{Color, Context};
+use outcome::Exit;
+pub use outcome::Failure;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Closes every door that a leaver had, and proves each one shut.
+#[derive(Parser)]
+#[command(name = "offboard", version, propagate_version = true, after_help = outcome::EXIT_HELP)]
+struct Cli {
+    /// The configuration.
+    #[arg(long, short, global = true, default_value = "offboard.yaml", env = "OFFBOARD_CONFIG", value_name = "FILE")]
+    config: PathBuf,
+    /// Machine-readable output on standard output.
+    #[arg(long, global = true)]
+    json: bool,
+    /// When to use colour.
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
+    color: Color,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make a commented offboard.yaml, sealing and signing keys, and an empty journal.
+    Init(init::Args),
+    /// Check the configuration, the playbooks, and our own login and privileges on every system.
+    Check(check::Args),
+    /// List everything a person can open, or one system's inventory.
+    Accounts(accounts::Args),
+    /// Show every step of a run; touches nothing.
+    Plan(plan::Args),
+    /// Shut every door of a person, prove it, and report.
+    Run(run::Args),
+    /// Show where a run stands.
+    Status(status::Args),
+    /// List all runs.
+    List(list::Args),
+    /// Go on after a crash or a mended fault.
+    Resume(resume::Args),
+    /// Look at every door of a run again.
+    Verify(verify::Args),
+    /// Give access back.
+    Restore(restore::Args),
+    /// Give a stuck step or an unreached place up, in writing.
+    Waive(waive::Args),
+    /// Write the evidence of a run.
+    Report(report::Args),
+    /// Check the journal.
+    Journal(journal::Args),
+    /// List the connectors: doors, strength of proof, privileges.
+    Connectors(connectors::Args),
+    /// Check playbooks, or print their schema.
+    Playbook(playbook::Args),
+}
+
+/// Runs the program; its result is the exit status.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Fine.into() };
+        }
+    };
+    // A crash must not leave secrets in a core file (law: no secret in crash dumps).
+    if let Err(error) = nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_CORE, 0, 0) {
+        eprintln!("warning: core dumps could not be switched off: {error}");
+    }
+    // RLIMIT_CORE does not hold where a core goes to a program (core(5)); this does.
+    if let Err(error) = nix::sys::prctl::set_dumpable(false) {
+        eprintln!("warning: core dumps could not be switched off: {error}");
+    }
+    if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
+        eprintln!("error[unexpected]: a second cryptographic provider is installed");
+        return Exit::Unexpected.into();
+    }
+    #[cfg(feature = "failpoints")]
+    outcome::die_at_failpoint();
+    let context = Context::new(cli.config, cli.json, cli.color);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error[unexpected]: cannot start: {error}");
+            return Exit::Unexpected.into();
+        }
+    };
+    let done = runtime.block_on(async {
+        match cli.command {
+            Command::Init(args) => init::run(&context, args).await,
+            Command::Check(args) => check::run(&context, args).await,
+            Command::Accounts(args) => accounts::run(&context, args).await,
+            Command::Plan(args) => plan::run(&context, args).await,
+            Command::Run(args) => run::run(&context, args).await,
+            Command::Status(args) => status::run(&context, args).await,
+            Command::List(args) => list::run(&context, args).await,
+            Command::Resume(args) => resume::run(&context, args).await,
+            Command::Verify(args) => verify::run(&context, args).await,
+            Command::Restore(args) => restore::run(&context, args).await,
+            Command::Waive(args) => waive::run(&context, args).await,
+            Command::Report(args) => report::run(&context, args).await,
+            Command::Journal(args) => journal::run(&context, args).await,
+            Command::Connectors(args) => connectors::run(&context, args).await,
+            Command::Playbook(args) => playbook::run(&context, args).await,
+        }
+    });
+    // Hanging look-ups and commands must not hold the exit up.
+    runtime.shutdown_background();
+    match done {
+        Ok(Exit::Fine) if context.is_unwritten() => Exit::Unexpected.into(),
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            eprint!("{}", failure.render(context.style_for_errors()));
+            failure.exit.into()
+        }
+    }
+}

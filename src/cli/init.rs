@@ -1,0 +1,94 @@
+//! `offboard init`.
+
+use super::context::Context;
+use super::outcome::{Exit, Failure};
+use crate::journal::{Journal, Keys};
+use crate::model::{Fault, FaultKind};
+use std::fs::{DirBuilder, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// Playbooks that are ready to use.
+const READY_TO_USE: [(&str, &str); 2] = [
+    ("involuntary-termination.yaml", include_str!("../../playbooks/involuntary-termination.yaml")),
+    ("voluntary-departure.yaml", include_str!("../../playbooks/voluntary-departure.yaml")),
+];
+
+/// Make a commented offboard.yaml, sealing and signing keys, and an empty journal. What is there already is kept.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The folder to make it in.
+    #[arg(default_value = ".")]
+    folder: PathBuf,
+}
+
+pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
+    let mut made = Vec::new();
+    let mut kept = Vec::new();
+    folder(&args.folder)?;
+    let config = args.folder.join("offboard.yaml");
+    if write_new(&config, crate::config::template().as_bytes())? { &mut made } else { &mut kept }.push(config.clone());
+    folder(&args.folder.join("playbooks"))?;
+    for (name, text) in READY_TO_USE {
+        let path = args.folder.join("playbooks").join(name);
+        if write_new(&path, text.as_bytes())? { &mut made } else { &mut kept }.push(path);
+    }
+    let keys_folder = args.folder.join("keys");
+    folder(&keys_folder)?;
+    let keys = if keys_folder.join("sealing.key").exists() {
+        kept.push(keys_folder.clone());
+        crate::wiring::keys(&keys_folder)?
+    } else {
+        made.push(keys_folder.clone());
+        Keys::generate(&keys_folder)?
+    };
+    let journal_folder = args.folder.join("journal");
+    if crate::wiring::has_journal(&journal_folder) {
+        kept.push(journal_folder);
+    } else {
+        folder(&journal_folder)?;
+        Journal::create(&journal_folder, keys).await?;
+        made.push(journal_folder);
+    }
+    let paths = |list: &[PathBuf]| list.iter().map(|p| p.display().to_string()).collect::<Vec<_>>();
+    context.print(
+        |_| {
+            let mut text = String::new();
+            for path in paths(&made) {
+                text.push_str(&format!("made  {path}\n"));
+            }
+            for path in paths(&kept) {
+                text.push_str(&format!("kept  {path}\n"));
+            }
+            text.push_str(&format!("\nNext: edit {}, then: offboard check\n", config.display()));
+            text.push_str(
+                "Keep a copy of keys/ apart from the journal: without it nothing can be restored or verified.\n",
+            );
+            text
+        },
+        || serde_json::json!({ "made": paths(&made), "kept": paths(&kept) }),
+    );
+    Ok(Exit::Fine)
+}
+
+fn folder(path: &Path) -> Result<(), Failure> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|e| {
+        Fault::new(FaultKind::Misconfigured, format!("{}: cannot be made", path.display())).because(e).into()
+    })
+}
+
+/// Says whether it was written; a file that is there is never overwritten.
+fn write_new(path: &Path, bytes: &[u8]) -> Result<bool, Failure> {
+    let fault = |e: std::io::Error| {
+        Fault::new(FaultKind::Misconfigured, format!("{}: cannot be written", path.display())).because(e)
+    };
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Ok(mut file) => {
+            file.write_all(bytes).and_then(|()| file.sync_all()).map(|()| true).map_err(|e| fault(e).into())
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
+        Err(e) => Err(fault(e).into()),
+    }
+}

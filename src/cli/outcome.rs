@@ -1,0 +1,141 @@
+//! How a command ends: its exit status, and its error in words.
+
+use super::render::{self, Style};
+use crate::engine::{Halt, Refusal};
+use crate::journal::JournalError;
+use crate::model::{Fault, FaultKind, RunVerdict};
+use crate::source::Mistakes;
+use std::process::ExitCode;
+
+/// For the end of `--help`.
+pub const EXIT_HELP: &str = "Exit status: 0 shut, or nothing wrong · 1 unexpected · 2 usage or configuration · 10 unproven · 11 open · \
+12 stuck · 13 refused by a guard · 20 something found · 21 the journal does not verify";
+
+/// Exit statuses, as documented in the README.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Shut, or nothing wrong.
+    Fine = 0,
+    /// Unexpected.
+    Unexpected = 1,
+    /// Usage or configuration.
+    Usage = 2,
+    /// A door is unproven.
+    Unproven = 10,
+    /// A door is open.
+    Open = 11,
+    /// A step is stuck.
+    Stuck = 12,
+    /// A guard refused.
+    Refused = 13,
+    /// Something was found.
+    Found = 20,
+    /// The journal does not verify.
+    Tampered = 21,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+impl From<RunVerdict> for Exit {
+    fn from(verdict: RunVerdict) -> Self {
+        match verdict {
+            RunVerdict::Shut => Self::Fine,
+            RunVerdict::Unproven => Self::Unproven,
+            RunVerdict::Stuck => Self::Stuck,
+            RunVerdict::Open => Self::Open,
+        }
+    }
+}
+
+/// A command that could not do its work.
+#[derive(Debug)]
+pub struct Failure {
+    /// The exit status.
+    pub exit: Exit,
+    what: What,
+}
+
+#[derive(Debug)]
+enum What {
+    Fault(Fault),
+    Mistakes(Mistakes),
+}
+
+impl Failure {
+    /// A failure with a status of its own.
+    pub fn new(exit: Exit, fault: Fault) -> Self {
+        Self { exit, what: What::Fault(fault) }
+    }
+
+    /// In words, with its next step.
+    pub fn render(&self, style: Style) -> String {
+        match &self.what {
+            What::Fault(fault) => render::fault(fault, &style),
+            What::Mistakes(mistakes) => mistakes.render(style.color) + "\n",
+        }
+    }
+}
+
+impl From<Fault> for Failure {
+    fn from(fault: Fault) -> Self {
+        let exit = match fault.kind {
+            FaultKind::Misconfigured => Exit::Usage,
+            FaultKind::Protected => Exit::Refused,
+            _ => Exit::Unexpected,
+        };
+        Self::new(exit, fault)
+    }
+}
+
+impl From<Mistakes> for Failure {
+    fn from(mistakes: Mistakes) -> Self {
+        Self { exit: Exit::Usage, what: What::Mistakes(mistakes) }
+    }
+}
+
+impl From<JournalError> for Failure {
+    fn from(error: JournalError) -> Self {
+        let exit = match error {
+            JournalError::Tampered { .. } => Exit::Tampered,
+            _ => Exit::Unexpected,
+        };
+        Self::new(exit, error.into())
+    }
+}
+
+impl From<Halt> for Failure {
+    fn from(halt: Halt) -> Self {
+        match halt {
+            Halt::Journal(error) => error.into(),
+            Halt::Place(fault) => fault.into(),
+        }
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Self::new(Exit::Refused, Fault::new(FaultKind::Protected, refusal.what).hint(refusal.hint))
+    }
+}
+
+/// `OFFBOARD_DIE_AT=name:3` ends the process with SIGKILL the third time that it passes that failpoint.
+#[cfg(feature = "failpoints")]
+pub fn die_at_failpoint() {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    let Ok(wanted) = std::env::var("OFFBOARD_DIE_AT") else { return };
+    let Some((name, nth)) = wanted.rsplit_once(':') else { return };
+    let Ok(nth) = nth.parse::<usize>() else { return };
+    let passed = AtomicUsize::new(0);
+    let die = move || {
+        if passed.fetch_add(1, Ordering::SeqCst) + 1 == nth {
+            let _ = nix::sys::signal::kill(nix::unistd::getpid(), nix::sys::signal::Signal::SIGKILL);
+        }
+    };
+    if let Err(error) = fail::cfg_callback(name, die) {
+        eprintln!("failpoint {name}: {error}");
+    }
+}

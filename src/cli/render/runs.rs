@@ -1,0 +1,221 @@
+//! How runs stand: the verdict first, then what needs a person, then where, the clocks, and what to do next.
+
+use super::{Style, cell, labelled, name, table, toned_cell, wrapped};
+use crate::engine::Undone;
+use crate::model::{Finding, FindingKind, RunId, RunState, RunVerdict, Verdict};
+use crate::report::{Report, Tone, text};
+use std::path::{Path, PathBuf};
+
+/// The end of a run. `written` are the reports that were written.
+pub fn summary(report: &Report, written: &[PathBuf], style: &Style) -> String {
+    let mut out = standing(report, style);
+    if !written.is_empty() {
+        out.push_str(&format!("\n{}\n", style.bold("Report")));
+        written.iter().for_each(|path| out.push_str(&format!("  {}\n", super::line(&path.to_string_lossy()))));
+    }
+    out + &next(report, style)
+}
+
+/// Where a run stands now: as [`summary`], and how far its steps are.
+pub fn status(report: &Report, style: &Style) -> String {
+    let counts = &report.counts;
+    let done = counts.steps - report.steps.iter().filter(|s| s.done_at.is_none()).count();
+    let steps = format!("{} of {} done", text::number(done), text::count(counts.steps, "step", "steps"));
+    let as_of = format!("{steps}; as of {}.", text::moment(report.made_at, &style.zone));
+    standing(report, style) + "\n" + &wrapped(&as_of, 0) + &next(report, style)
+}
+
+fn standing(report: &Report, style: &Style) -> String {
+    let (tone, headline) = report.headline();
+    let mut out = format!(
+        "{}: {} ({}), run {}\n",
+        style.toned(tone, headline),
+        style.bold(&name(&report.person.name)),
+        name(&report.person.id.0),
+        name(&report.run.0)
+    );
+    out.push_str(&wrapped(&report.summary, 2));
+    let needs = report.needs();
+    if !needs.is_empty() {
+        out.push_str(&format!("\n{}\n", style.bold("Needs a person")));
+    }
+    for need in needs {
+        let plain = labelled(&format!("{}:", need.word), &need.what, 2);
+        out.push_str(&plain.replacen(need.word, &style.toned(need.tone, need.word), 1));
+        if !need.means.is_empty() {
+            out.push_str(&wrapped(&need.means, 4));
+        }
+        if let Some(words) = need.words {
+            out.push_str(&labelled("said:", &words, 4));
+        }
+        // Not wrapped: it is there to be copied.
+        if let Some(hint) = need.hint {
+            out.push_str(&format!("    {} {hint}\n", style.bold("to do:")));
+        }
+    }
+    let left: Vec<_> = report.findings.iter().filter(|f| is_left(f)).collect();
+    if !left.is_empty() {
+        out.push_str(&format!("\n{}\n", style.bold("Left alone, or not covered")));
+    }
+    for finding in left {
+        let place = finding.place.as_ref().map(|p| format!("{}: ", name(&p.0))).unwrap_or_default();
+        out.push_str(&wrapped(&format!("{place}{}", text::cut(&finding.what, text::WORDS)), 2));
+        if !finding.hint.is_empty() {
+            out.push_str(&labelled("to do:", &text::cut(&finding.hint, text::WORDS), 4));
+        }
+    }
+    let tables = [("Where", systems(report, style)), ("Clocks", clocks(report, style))];
+    for (title, body) in tables.into_iter().filter(|(_, body)| !body.is_empty()) {
+        out.push_str(&format!("\n{}\n", style.bold(title)));
+        body.lines().for_each(|line| out.push_str(&format!("  {line}\n")));
+    }
+    out
+}
+
+/// What holds no run back, but should be known to whoever reads that it is shut.
+fn is_left(finding: &Finding) -> bool {
+    matches!(finding.kind, FindingKind::Protected | FindingKind::NotCovered)
+}
+
+fn systems(report: &Report, style: &Style) -> String {
+    let rows = report.clocks.systems.iter().map(|s| {
+        let number = |n: usize, tone| match n {
+            0 => toned_cell("0", Tone::Waiting, style),
+            n => toned_cell(&text::number(n), tone, style),
+        };
+        let contained = match (s.contained, s.doors + s.unreached) {
+            (Some(at), _) => format!("after {}", since(report, at)),
+            (None, 0) => "nothing found".into(),
+            (None, _) => "not proved".into(),
+        };
+        let read = match s.unreached {
+            0 => text::number(s.places),
+            n => format!("{} of {}", text::number(s.places - n), text::number(s.places)),
+        };
+        vec![
+            cell(&s.system.0),
+            cell(&read),
+            number(s.refused, Tone::Shut),
+            number(s.read_back, Tone::Shut),
+            number(s.unproven, Tone::Unproven),
+            number(s.open, Tone::Open),
+            cell(&contained),
+        ]
+    });
+    table(&["system", "places read", "refused", "read back", "unproven", "open", "contained"], rows.collect())
+}
+
+fn since(report: &Report, at: jiff::Timestamp) -> String {
+    let seconds = crate::report::whole_seconds(report.clocks.from, at);
+    if seconds < 0 { format!("{} before", text::span(seconds)) } else { text::span(seconds) }
+}
+
+fn clocks(report: &Report, style: &Style) -> String {
+    let c = &report.clocks;
+    let rows = [
+        ("employment ends", None, c.hr_effective, "HR gave no end"),
+        ("requested", None, Some(c.requested), ""),
+        ("contained", Some("contained"), c.contained, "not proved"),
+        ("sessions ended", Some("sessions_ended"), c.sessions_ended, "not proved"),
+        ("proved shut", Some("proved"), c.proved, "not yet"),
+        ("last possible access", Some("last_possible_access"), c.last_possible_access, "not known"),
+    ];
+    let mut out = String::new();
+    for (title, clock, at, otherwise) in rows {
+        let shown = at.map_or_else(|| otherwise.to_string(), |at| text::moment(at, &style.zone));
+        out.push_str(&format!("{title:<21} {shown}\n"));
+        for limit in c.limits.iter().filter(|l| clock.is_some() && l.clock == clock) {
+            let tone = match limit.met {
+                crate::report::Met::Breached => Tone::Open,
+                crate::report::Met::Kept => Tone::Shut,
+                _ => Tone::Waiting,
+            };
+            let told = format!("limit {}: {}", text::span(limit.seconds), limit.result());
+            out.push_str(&format!("{:<21} {}\n", "", style.toned(tone, &told)));
+        }
+    }
+    out
+}
+
+fn next(report: &Report, style: &Style) -> String {
+    let run = name(&report.run.0);
+    let mut next = Vec::new();
+    if report.verdict != RunVerdict::Shut || report.ended.is_none() {
+        next.push((format!("offboard resume {run}"), "goes on with what is not shut"));
+    }
+    if report.counts.stuck + report.counts.unreached > 0 {
+        next.push((format!("offboard waive {run} TARGET --why …"), "gives a step or a place up, in writing"));
+        for place in report.unreached.iter().filter(|u| u.waived.is_none()) {
+            next.push((format!("  TARGET {}", name(&place.place_id.0)), ""));
+        }
+        for step in report.steps.iter().filter(|s| s.outcome == "stuck" && s.waived.is_none()) {
+            next.push((format!("  TARGET {}", name(&step.id.0)), ""));
+        }
+    }
+    next.push((format!("offboard verify {run}"), "looks at every door again"));
+    next.push((format!("offboard report {run}"), "writes the evidence"));
+    let mut out = format!("\n{}\n", style.bold("Next"));
+    for (command, why) in next {
+        out.push_str(format!("  {command:<36} {}", style.dim(why)).trim_end());
+        out.push('\n');
+    }
+    out
+}
+
+/// Every run, the newest first as given.
+pub fn list(runs: &[(RunId, RunState)], style: &Style) -> String {
+    if runs.is_empty() {
+        return "No run to show.\n".into();
+    }
+    let rows = runs.iter().map(|(id, state)| {
+        let verdict = state.verdict();
+        let requested = state.request.requested_at.to_zoned(style.zone.clone());
+        let shut = |d: &&crate::model::DoorState| {
+            matches!(d.after.as_ref().map(|(_, l)| &l.verdict), Some(Verdict::Shut { .. }))
+        };
+        let doors = format!(
+            "{} of {}",
+            text::number(state.doors.values().filter(shut).count()),
+            text::number(state.doors.len())
+        );
+        let stands = if state.ended.is_some() { verdict.to_string() } else { "not ended".to_string() };
+        let tone = if state.ended.is_some() { Tone::from(verdict) } else { Tone::Unproven };
+        vec![
+            cell(&id.0),
+            toned_cell(&stands, tone, style),
+            cell(&format!("{} ({})", name(&state.request.person.name), name(&state.request.person.id.0))),
+            cell(&doors),
+            cell(&requested.strftime("%-d %b %Y, %H:%M %Z").to_string()),
+        ]
+    });
+    table(&["run", "stands", "person", "shut", "requested"], rows.collect())
+}
+
+/// What restore gave back. The one-time passwords stand in the file `passwords` and nowhere else.
+pub fn restored(undone: &[Undone], passwords: &Path, style: &Style) -> String {
+    if undone.is_empty() {
+        return "Nothing to give back.\n".into();
+    }
+    let mut out = String::new();
+    for undo in undone {
+        let what = format!("{} {} at {}", undo.step.action, name(&undo.step.account), name(&undo.step.place.0));
+        match &undo.result {
+            Ok(given) => {
+                out.push_str(&format!("{} {what}\n", style.bold("taken back:")));
+                out.push_str(&wrapped(&text::cut(&given.note, text::WORDS), 2));
+            }
+            Err(problem) => {
+                out.push_str(&format!("{} {what}\n", style.toned(Tone::Stuck, "not taken back:")));
+                let told = super::fault(problem, style);
+                out.push_str(&format!("  {}\n", told.trim_end().replace('\n', "\n  ")));
+            }
+        }
+    }
+    let once = undone.iter().filter(|u| matches!(&u.result, Ok(given) if given.one_time_password.is_some())).count();
+    if once > 0 {
+        let count = text::count(once, "one-time password", "one-time passwords");
+        out.push_str(&format!("\n{count} in {}\n", super::line(&passwords.to_string_lossy())));
+        out.push_str("Hand them over, then delete the file. Old passwords and keys stay dead.\n");
+    }
+    out
+}

@@ -1,0 +1,143 @@
+//! `offboard report`.
+
+use super::context::{Context, clock};
+use super::outcome::{Exit, Failure};
+use crate::journal::Journal;
+use crate::model::{Digest, Event, Fault, FaultKind, RunId};
+use crate::report::{Paper, Report};
+use crate::wiring::House;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// Write the evidence of a run, from the journal alone.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The run.
+    run: String,
+    /// What to write.
+    #[arg(long, value_enum, default_value_t = Format::Html)]
+    format: Format,
+    /// The paper that the HTML is laid out for when it is printed.
+    #[arg(long, value_enum, default_value_t = PaperName::A4)]
+    paper: PaperName,
+    /// Where to; without it standard output.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+/// What a report can be printed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum PaperName {
+    A4,
+    Letter,
+}
+
+impl From<PaperName> for Paper {
+    fn from(name: PaperName) -> Self {
+        match name {
+            PaperName::A4 => Self::A4,
+            PaperName::Letter => Self::Letter,
+        }
+    }
+}
+
+/// What a report can be written as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// For people; prints well, needs no network.
+    Html,
+    /// For machines.
+    Json,
+}
+
+impl Format {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Html => "html",
+            Self::Json => "json",
+        }
+    }
+
+    fn write(self, report: &Report, paper: Paper) -> Result<String, Fault> {
+        match self {
+            Self::Html => report
+                .html(paper)
+                .map_err(|e| Fault::new(FaultKind::Unexpected, "the report cannot be made").because(e)),
+            Self::Json => Ok(report.json_text()),
+        }
+    }
+}
+
+pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
+    let house = context.house()?;
+    let journal = house.journal_to_read().await?;
+    let (id, _) = house.records(&journal, &args.run).await?;
+    let report = of(&house, &journal, &id).await?;
+    let text = args.format.write(&report, args.paper.into())?;
+    match &args.out {
+        Some(path) => {
+            write(path, &text)?;
+            context.print(|_| format!("{}\n", path.display()), || serde_json::json!({ "written": path }));
+        }
+        None => {
+            context.write(&text);
+        }
+    }
+    Ok(Exit::Fine)
+}
+
+/// The report of a run as the journal has it now.
+pub async fn of(house: &House, journal: &Journal, id: &RunId) -> Result<Report, Failure> {
+    house.report(journal, id, clock()(), &jiff::tz::TimeZone::system()).await
+}
+
+impl From<crate::playbook::Format> for Format {
+    fn from(format: crate::playbook::Format) -> Self {
+        match format {
+            crate::playbook::Format::Html => Self::Html,
+            crate::playbook::Format::Json => Self::Json,
+        }
+    }
+}
+
+/// Writes the report in the playbook's formats, records what was written, and says where.
+pub async fn write_all(
+    house: &House,
+    journal: &Journal,
+    id: &RunId,
+    formats: &[crate::playbook::Format],
+    folder: Option<PathBuf>,
+) -> Result<Vec<PathBuf>, Failure> {
+    let folder = folder.unwrap_or_else(|| house.reports_folder());
+    std::fs::create_dir_all(&folder).map_err(|e| {
+        Fault::new(FaultKind::Misconfigured, format!("{}: cannot be made", folder.display())).because(e)
+    })?;
+    let report = of(house, journal, id).await?;
+    let mut written = Vec::new();
+    let mut events = Vec::new();
+    for format in formats.iter().copied().map(Format::from) {
+        let text = format.write(&report, Paper::default())?;
+        let path = folder.join(format!("{id}.{}", format.name()));
+        write(&path, &text)?;
+        events.push(Event::Reported { format: format.name().into(), sha256: Digest::of(text.as_bytes()) });
+        written.push(path);
+    }
+    journal.continue_run(id).await?.append(clock()(), events).await?;
+    Ok(written)
+}
+
+/// Whole or not at all, readable by us only: it names people.
+fn write(path: &Path, text: &str) -> Result<(), Failure> {
+    let fault = |e: std::io::Error| {
+        Fault::new(FaultKind::Misconfigured, format!("{}: cannot be written", path.display())).because(e)
+    };
+    let mut draft = path.as_os_str().to_owned();
+    draft.push(".new");
+    let draft = PathBuf::from(draft);
+    // Never through a link that somebody has put there: what is left of an earlier try is removed, and the draft is made anew.
+    let _ = std::fs::remove_file(&draft);
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft).map_err(fault)?;
+    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(fault)?;
+    std::fs::rename(&draft, path).map_err(|e| fault(e).into())
+}

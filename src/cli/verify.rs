@@ -1,0 +1,35 @@
+//! `offboard verify`.
+
+use super::context::Context;
+use super::outcome::{Exit, Failure};
+use super::{progress, render, report};
+use crate::engine::Run;
+use crate::model::RunState;
+
+/// Look at every door of a run again. Changes nothing but the record.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The run.
+    run: String,
+    /// This is the last look: afterwards the sealed witness passwords are destroyed.
+    #[arg(long)]
+    last: bool,
+}
+
+pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
+    let house = context.house()?;
+    let journal = house.journal().await?;
+    let (id, records) = house.records(&journal, &args.run).await?;
+    let playbook = house.playbook_of(&records)?;
+    let (watch, seen) = tokio::sync::mpsc::unbounded_channel();
+    let run = Run::take_up(&house.engine, journal.continue_run(&id).await?, &records, playbook, Some(watch)).await?;
+    let watching = RunState::fold(&records).map(|state| tokio::spawn(progress::watch(seen, state, context.json)));
+    let verdict = run.verify(args.last).await?;
+    drop(run);
+    if let Some(watching) = watching {
+        let _ = watching.await;
+    }
+    let report = report::of(&house, &journal, &id).await?;
+    context.print(|style| render::summary(&report, &[], style), || report.json());
+    Ok(verdict.into())
+}

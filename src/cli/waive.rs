@@ -1,0 +1,40 @@
+//! `offboard waive`.
+
+use super::context::{Context, actor};
+use super::outcome::{Exit, Failure};
+use crate::engine::{Run, refuse_leaver};
+
+/// Give a stuck step or an unreached place up, in writing. A door that is known to be open stays open.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The run.
+    run: String,
+    /// The step or the place, as `offboard status RUN` names it.
+    target: String,
+    /// Why. It stands in the report under your name.
+    #[arg(long)]
+    why: String,
+}
+
+pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
+    let house = context.house()?;
+    let journal = house.journal().await?;
+    let (id, records) = house.records(&journal, &args.run).await?;
+    let playbook = house.playbook_of(&records)?;
+    let run = Run::take_up(&house.engine, journal.continue_run(&id).await?, &records, playbook, None).await?;
+    let why = args.why.trim();
+    if why.is_empty() {
+        return Err(crate::model::Fault::new(crate::model::FaultKind::Misconfigured, "--why is empty")
+            .hint("say in a sentence why this is given up; the auditor will read it")
+            .into());
+    }
+    let by = actor();
+    refuse_leaver(&run.recorder().read(|s| s.request.person.clone()), &by.name)?;
+    run.waive(&args.target, why, by).await?;
+    let verdict = run.recorder().read(|s| s.verdict());
+    context.print(
+        |_| format!("Waived: {}. The run is now {verdict}.\n", super::render::line(&args.target)),
+        || serde_json::json!({ "run": id, "waived": args.target, "verdict": verdict }),
+    );
+    Ok(verdict.into())
+}
