@@ -1,0 +1,48 @@
+# shellcheck shell=bash
+# The doors of the demo's two people, and how each is tried with its real client. Sourced by lab/demo.sh.
+# shellcheck disable=SC2034  # demo.sh reads verdict, words, sessions, held_at
+
+export LDAPTLS_CACERT=$LAB/ca.pem PGSSLROOTCERT=$LAB/ca.pem PGSSLMODE=verify-full PGCONNECT_TIMEOUT=5
+SSH=(ssh -F none -o BatchMode=yes -o IdentitiesOnly=yes -o StrictHostKeyChecking=yes -o UserKnownHostsFile="$LAB/known_hosts" -o ConnectTimeout=5)
+
+# doors_of USER : what and where, tab separated. The look-alike has every door that the leaver has declared.
+doors_of() {
+  local host
+  printf 'ldapwhoami\tldaps://ldap1.sunrise.test:636\nldapwhoami\tldap://ldap2.sunrise.test:389\n'
+  printf 'psql\t%s@pg.sunrise.test\npsql\t%s_dba@pg.sunrise.test\n' "$1" "$1"
+  for host in "${HOSTS[@]}"; do printf 'ssh id_ed25519\t%s@%s.sunrise.test\n' "$1" "$host"; done
+  for host in root@web2 deploy@web1 deploy@db1; do printf 'ssh id_ed25519\t%s.sunrise.test\n' "$host"; done
+  [[ $1 == rmehta ]] || return 0
+  printf 'ssh id_ed25519\tagokhale@bastion.sunrise.test\n'
+  for host in rmehta@bastion rmehta@db1 deploy@web2 deploy@backup; do printf 'ssh id_second\t%s.sunrise.test\n' "$host"; done
+}
+
+# try_door USER WHAT WHERE : sets verdict to open, refused (the server itself said no) or unclear, and words to the client's last line.
+try_door() {
+  local own=$LAB/people/$1 refusal
+  case $2 in
+    ldapwhoami)
+      refusal='Invalid credentials (49)'
+      local tls=(); [[ $3 == ldaps:* ]] || tls=(-ZZ)
+      words=$(ldapwhoami -x "${tls[@]}" -H "$3" -D "uid=$1,ou=people,$BASE" -y "$own/password" -e ppolicy 2>&1) ;;
+    psql)
+      refusal='FATAL: '
+      words=$(PGPASSWORD=$(<"$own/password") psql -X -h "${3#*@}" -U "${3%@*}" -d hospital -Atc "select 'logged in as ' || current_user" 2>&1) ;;
+    ssh*)
+      refusal='Permission denied (publickey)'
+      words=$("${SSH[@]}" -n -i "$own/${2#ssh }" "$3" 'echo "logged in as $(id -un)"' 2>&1) ;;
+  esac && { verdict=open words=${words##*$'\n'}; return; }
+  if [[ $words == *"$refusal"* ]]; then verdict=refused; else verdict=unclear; fi
+  words=${words##*$'\n'} words=${words##*FATAL:  }
+}
+
+# hold USER : sessions that stay: SQL, a shell of one's own, a shell in deploy by a key that stands there.
+held_at=('psql session' 'ssh session on web1' 'ssh session in deploy@web1' 'ssh session in root@web2')
+hold() {
+  local own=$LAB/people/$1
+  sessions=()
+  PGPASSWORD=$(<"$own/password") psql -X -h pg.sunrise.test -U "$1" -d hospital -c 'select pg_sleep(1000)' </dev/null >/dev/null 2>&1 & sessions+=($!)
+  local where; for where in "$1@web1" deploy@web1 root@web2; do
+    "${SSH[@]}" -n -i "$own/id_ed25519" "$where.sunrise.test" 'sleep 1000' >/dev/null 2>&1 & sessions+=($!)
+  done
+}
