@@ -1,0 +1,11 @@
+//! One contract for all connectors, run on the real servers of the lab (docs/DESIGN: "One contract for all").
+//!
+//! Run with `make test`, or `lab/enter cargo test --test contract`.
+
+#[path = "../lab/mod.rs"]
+mod lab;
+
+mod ldap;
+mod postgres;
+mod ssh;
+mod suite;

@@ -1,0 +1,263 @@
+use offboard::config::{Clock, Config, schema, template};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+use tempfile::TempDir;
+
+const GOOD: &str = r#"company: Sunrise Hospital IT
+roster: { csv: roster.csv }
+preset: fedramp-high
+systems:
+  directory:
+    ldap:
+      urls: [ldaps://ldap1.example.test, ldap://ldap2.example.test:389]
+      ca: ca.pem
+      bind-dn: cn=offboard,dc=example,dc=test
+      password: { file: secrets/ldap }
+      people: ["ou=people,dc=example,dc=test"]
+  billing:
+    postgres:
+      hosts: [db1.example.test:5432]
+      user: offboard
+      password: { file: secrets/postgres }
+      ca: ca.pem
+  fleet:
+    ssh:
+      hosts: [web1.example.test]
+      user: offboard
+      key: secrets/fleet_ed25519
+      known-hosts: known_hosts
+accounts:
+  - { person: E1042, system: billing, account: jroe_dba }
+keys-of:
+  - { person: E1042, key: "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDrbu3L4VUE6a8rS0wzUoYRAPnN+fFhKBmxfTjRCNPS5 jroe" }
+protected:
+  - { system: fleet, account: emergency, as: break-glass }
+"#;
+
+const ROSTER: &str = "id,name,e-mail,user name,status\nE1042,Jane Roe,jane.roe@example.com,jroe,active\n";
+
+/// A certificate of nobody in particular; its private key was never kept.
+const CA: &str = "\
+-----BEGIN CERTIFICATE-----
+MIIBSjCB/aADAgECAhQ9/SgShJQ6TqBldXuCWs49w1pSmzAFBgMrZXAwGjEYMBYG
+A1UEAwwPRXhhbXBsZSBUZXN0IENBMCAXDTI2MTEyMjEzNDQ1NFoYDzIxMjYxMDI5
+MTM0NDU0WjAaMRgwFgYDVQQDDA9FeGFtcGxlIFRlc3QgQ0EwKjAFBgMrZXADIQBq
+TF1HfpL1fV6O8sNmPSwqt3V5rwtjGypjL9CEEgNlUaNTMFEwHQYDVR0OBBYEFOZj
+OhzhDYNRA/tqtkKPQwL6NHmeMB8GA1UdIwQYMBaAFOZjOhzhDYNRA/tqtkKPQwL6
+NHmeMA8GA1UdEwEB/wQFMAMBAf8wBQYDK2VwA0EAsL7M+ZOQgFbUiaBSTa7LvZws
+Kva8mJaJgNOmMu1uZHzWk52Gw1JHyftqeGEww91xHV2bHH0PeLBN6FdLfmHdCw==
+-----END CERTIFICATE-----
+";
+
+/// A folder with everything that the good configuration names.
+fn folder(yaml: &str) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str, mode: u32| {
+        let path = folder.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    write("offboard.yaml", yaml, 0o600);
+    write("roster.csv", ROSTER, 0o644);
+    write("ca.pem", CA, 0o644);
+    for name in ["ldap", "ldap-control", "postgres", "postgres-control"] {
+        write(&format!("secrets/{name}"), "hunter2\n", 0o600);
+    }
+    let key = folder.path().join("secrets/fleet_ed25519");
+    let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key).status().unwrap();
+    assert!(made.success(), "ssh-keygen is in the package openssh-client");
+    let public = fs::read_to_string(key.with_extension("pub")).unwrap();
+    let key = public.split(' ').take(2).collect::<Vec<_>>().join(" ");
+    let hosts =
+        ["web1.example.test", "web2.example.test", "[db1.example.test]:2222", "db1.example.com", "web1.example.com"];
+    let hosts = hosts.map(|host| format!("{host} {key}\n"));
+    write("known_hosts", &(hosts.concat() + &format!("[127.0.0.1]:2222 {key}\n")), 0o644);
+    write("fleet.txt", "web9.example.com\n", 0o644);
+    folder
+}
+
+fn load(folder: &TempDir) -> Result<Config, String> {
+    Config::load(&folder.path().join("offboard.yaml")).map_err(|mistakes| shown(folder, &mistakes.to_string()))
+}
+
+/// A message without the folder's name, which differs each time.
+fn shown(folder: &TempDir, message: &str) -> String {
+    message.replace(&format!("{}/", folder.path().display()), "")
+}
+
+/// The message for the good configuration with one thing changed.
+fn complaint(good: &str, bad: &str) -> String {
+    let message = message_for(good, bad);
+    assert!(!message.contains("hunter2"), "{message}");
+    message
+}
+
+fn message_for(good: &str, bad: &str) -> String {
+    assert!(GOOD.contains(good), "{good}");
+    let folder = folder(&GOOD.replacen(good, bad, 1));
+    let config = match load(&folder) {
+        Err(message) => return message,
+        Ok(config) => config,
+    };
+    let built = config.roster().and_then(|_| config.connectors());
+    shown(&folder, &built.map(|_| ()).expect_err("accepted").to_string())
+}
+
+macro_rules! snapshots {
+    ($($name:ident: $good:expr => $bad:expr),* $(,)?) => {
+        $(#[test] fn $name() { insta::assert_snapshot!(complaint($good, $bad)); })*
+    };
+}
+
+snapshots! {
+    unknown_key: "company:" => "compnay:",
+    unknown_kind_of_system: "    ldap:\n" => "    ldpa:\n",
+    unknown_setting: "bind-dn:" => "bind_dn:",
+    setting_of_another_system: "      user: offboard\n      password" => "      sudo: true\n      user: offboard\n      password",
+    wrong_type: "urls: [ldaps://ldap1.example.test, ldap://ldap2.example.test:389]" => "urls: ldaps://ldap1.example.test",
+    missing_setting: "      bind-dn: cn=offboard,dc=example,dc=test\n" => "",
+    password_in_the_file: "password: { file: secrets/ldap }" => "password: hunter2",
+    two_kinds_of_one_system: "  billing:\n    postgres:" => "    postgres:",
+    system_without_a_kind: "    postgres:\n      hosts: [db1.example.test:5432]\n      user: offboard\n      password: { file: secrets/postgres }\n      ca: ca.pem\n" => "    {}\n",
+    name_of_a_system: "  billing:\n" => "  bill/ing:\n",
+    unknown_preset: "fedramp-high" => "fedramp",
+    preset_without_a_time: "fedramp-high" => "iso-27001",
+    limit_of_an_unknown_clock: "preset: fedramp-high" => "limits: { disabled: 1h }",
+    unknown_system_in_accounts: "system: billing, account: jroe_dba" => "system: biling, account: jroe_dba",
+    unknown_person_in_accounts: "{ person: E1042, system" => "{ person: jane.roe@example.com, system",
+    unknown_person_in_keys: "{ person: E1042, key" => "{ person: E1024, key",
+    mapped_and_protected: "system: fleet, account: emergency" => "system: billing, account: JROE_dba",
+    mapped_to_two_people: "keys-of:" => "  - { person: E1043, system: billing, account: jroe_dba }\nkeys-of:",
+    unknown_protection: "as: break-glass" => "as: breakglass",
+    no_public_key: "ssh-ed25519 AAAA" => "ssh-ed25519 AAAB",
+    private_key: "key: \"ssh-ed25519" => "key: \"-----BEGIN OPENSSH PRIVATE KEY-----hunter2 ssh-ed25519",
+    key_twice: "protected:" => "  - { person: E1042, key: \"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDrbu3L4VUE6a8rS0wzUoYRAPnN+fFhKBmxfTjRCNPS5\" }\nprotected:",
+    missing_file: "known-hosts: known_hosts" => "known-hosts: hosts_known",
+    roster_that_is_not_there: "csv: roster.csv" => "csv: people.csv",
+    unknown_key_of_a_host: "hosts: [web1.example.test]" => "hosts: [web1.example.test, { nmae: db1.example.test }]",
+    wrong_port_of_a_host: "hosts: [web1.example.test]" => "hosts:\n        - { name: db1.example.test, port: ssh }",
+    host_that_is_a_number: "hosts: [web1.example.test]" => "hosts: [22]",
+    no_hosts: "hosts: [web1.example.test]" => "hosts: []",
+}
+
+#[test]
+fn the_good_configuration_is_read() {
+    let folder = folder(GOOD);
+    let config = load(&folder).unwrap();
+    assert_eq!(config.journal, folder.path().join("journal"));
+    assert_eq!(config.keys, folder.path().join("keys"));
+    let limits: Vec<_> = config.limits.iter().map(|l| (l.clock, l.within.as_seconds(), l.source.as_str())).collect();
+    let source = "FedRAMP High, NIST SP 800-53r5 PS-4";
+    assert_eq!(limits, [(Clock::AccessDisabled, 3600, source), (Clock::SessionsEnded, 3600, source)]);
+    let roster = config.roster().unwrap();
+    assert_eq!(roster.people()[0].keys, [config.keys_of[0].key.clone()]);
+    assert!(config.keys_of[0].key.0.starts_with("SHA256:"));
+    let connectors = config.connectors().unwrap();
+    let names: Vec<&str> = connectors.iter().map(|connector| connector.manifest().name).collect();
+    assert_eq!(names, ["postgres", "ldap", "ssh"]);
+    assert_eq!(config.warnings(&connectors), []);
+    // Digests of everything but passwords: those could be guessed from the journal.
+    let mut files: Vec<String> = config.digests.iter().map(|digest| shown(&folder, &digest.file)).collect();
+    files.sort();
+    assert_eq!(files, ["ca.pem", "known_hosts", "offboard.yaml", "secrets/fleet_ed25519"]);
+    assert!(!format!("{config:?}").contains("hunter2"));
+}
+
+#[test]
+fn own_limits_override_the_preset() {
+    let folder =
+        folder(&GOOD.replace("preset: fedramp-high", "preset: soc-2\nlimits: { access-disabled: 30m, proved: 2h }"));
+    let config = load(&folder).unwrap();
+    let limits: Vec<_> = config.limits.iter().map(|l| format!("{} {} {}", l.clock, l.within, l.source)).collect();
+    insta::assert_snapshot!(limits.join("\n"));
+}
+
+#[test]
+fn files_that_others_may_write_are_refused() {
+    for (name, mode) in [
+        ("offboard.yaml", 0o666),
+        ("known_hosts", 0o664),
+        ("ca.pem", 0o646),
+        ("secrets/ldap", 0o640),
+        ("secrets/fleet_ed25519", 0o604),
+    ] {
+        let folder = folder(GOOD);
+        let path = folder.path().join(name);
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        let message = load(&folder).expect_err(name);
+        assert!(message.contains(name) && message.contains("chmod go-"), "{message}");
+        assert!(!message.contains("hunter2"), "{message}");
+        insta::assert_snapshot!(format!("others_may_write_{}", name.replace('/', "_")), message);
+    }
+    let folder = folder(GOOD);
+    fs::set_permissions(folder.path().join("roster.csv"), fs::Permissions::from_mode(0o666)).unwrap();
+    let message = load(&folder).unwrap().roster().unwrap_err().to_string();
+    insta::assert_snapshot!("others_may_write_the_roster", shown(&folder, &message));
+}
+
+#[test]
+fn one_place_in_two_systems_is_pointed_out() {
+    let again = "  second:\n    postgres:\n      hosts: [DB1.example.test:5432]\n      user: offboard\n      \
+                 password: { file: secrets/postgres }\n      ca: ca.pem\naccounts:";
+    let folder = folder(&GOOD.replace("accounts:", again));
+    let config = load(&folder).unwrap();
+    let warnings = config.warnings(&config.connectors().unwrap());
+    insta::assert_snapshot!(shown(&folder, &warnings[0].render(false)));
+    assert_eq!(warnings.len(), 1);
+}
+
+#[test]
+fn the_template_is_right_when_it_is_uncommented() {
+    // As it is, it is a good file but for the systems, and says so.
+    let untouched = folder(template());
+    let message = load(&untouched).unwrap_err();
+    insta::assert_snapshot!("untouched_template", message);
+    // Remarks begin with `# `; every other `#` at the very beginning is taken away.
+    let remark = |line: &str| line == "#" || line.starts_with("# ") && !line.starts_with("#  ");
+    let lines = template().lines().map(|line| if remark(line) { line } else { line.strip_prefix('#').unwrap_or(line) });
+    let folder = folder(&lines.collect::<Vec<_>>().join("\n"));
+    let config = load(&folder).unwrap_or_else(|message| panic!("{message}"));
+    assert_eq!(config.systems.len(), offboard::connectors::NAMES.len(), "the template shows every kind of system");
+    config.roster().unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    config.connectors().unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    assert!(config.limits.iter().all(|limit| limit.source.starts_with("offboard.yaml, for FedRAMP High")));
+    // Every key of the schema is in it.
+    for key in schema()["properties"].as_object().unwrap().keys() {
+        assert!(template().lines().any(|line| line.trim_start_matches('#').starts_with(&format!("{key}:"))), "{key}");
+    }
+}
+
+#[test]
+fn the_manual_explains_every_key() {
+    let manual = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/configuration.md")).unwrap();
+    let mut keys: Vec<String> = Vec::new();
+    properties(&schema(), &mut keys);
+    assert!(keys.len() > 30, "{keys:?}");
+    for key in keys {
+        assert!(manual.contains(&format!("`{key}`")), "{key} is not in docs/configuration.md");
+    }
+    let manual = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/playbooks.md")).unwrap();
+    let mut keys = Vec::new();
+    properties(&offboard::playbook::schema(), &mut keys);
+    for key in keys {
+        assert!(manual.contains(&format!("`{key}`")), "{key} is not in docs/playbooks.md");
+    }
+}
+
+/// The keys of a schema, at any depth, and the words that they may be.
+fn properties(schema: &serde_json::Value, keys: &mut Vec<String>) {
+    match schema {
+        serde_json::Value::Object(object) => {
+            if let Some(properties) = object.get("properties").and_then(|p| p.as_object()) {
+                keys.extend(properties.keys().cloned());
+            }
+            keys.extend(object.get("const").and_then(|word| word.as_str()).map(str::to_string));
+            object.values().for_each(|value| properties(value, keys));
+        }
+        serde_json::Value::Array(list) => list.iter().for_each(|value| properties(value, keys)),
+        _ => {}
+    }
+}

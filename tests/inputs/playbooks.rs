@@ -1,0 +1,146 @@
+use offboard::model::{Person, PersonId, WorkerStatus};
+use offboard::playbook::{Playbook, schema, select};
+
+const GOOD: &str = "\
+playbook: leave
+summary: Shut every door.
+trigger: { event: leaver, where: { reason: involuntary } }
+deadline: 15m
+approval: none
+limits: { people: 1, accounts: 60 }
+stages:
+  - stage: contain
+    steps:
+      - { do: disable, to: accounts }
+      - { do: end-sessions, to: accounts }
+  - stage: rest
+    steps:
+      - { do: revoke, to: credentials, in: [host] }
+      - { do: remove, to: entitlements }
+verify: { until: 5m }
+report: { formats: [html, json] }
+";
+
+fn read(yaml: &str) -> Playbook {
+    Playbook::from_yaml("leave.yaml", yaml.as_bytes()).unwrap_or_else(|mistakes| panic!("{mistakes}"))
+}
+
+/// The message for the good playbook with one thing changed.
+fn complaint(good: &str, bad: &str) -> String {
+    assert!(GOOD.contains(good), "{good}");
+    let yaml = GOOD.replacen(good, bad, 1);
+    match Playbook::from_yaml("leave.yaml", yaml.as_bytes()) {
+        Ok(playbook) => panic!("accepted: {playbook:?}"),
+        Err(mistakes) => mistakes.to_string(),
+    }
+}
+
+macro_rules! snapshots {
+    ($($name:ident: $good:expr => $bad:expr),* $(,)?) => {
+        $(#[test] fn $name() { insta::assert_snapshot!(complaint($good, $bad)); })*
+    };
+}
+
+snapshots! {
+    unknown_action: "do: disable" => "do: disabel",
+    unknown_key_in_a_step: "to: entitlements" => "to: entitlements, form: [host]",
+    unknown_family: "in: [host]" => "in: [hosts]",
+    rotate_is_for_later: "do: remove" => "do: rotate",
+    two_persons_are_for_later: "approval: none" => "approval: two-person",
+    looking_again_is_for_later: "until: 5m" => "until: 5m, again: [1h, 24h]",
+    mail_is_for_later: "formats: [html, json]" => "formats: [html, json], to: [security@example.com]",
+    schedule_is_for_later: "event: leaver" => "schedule: \"0 6 1 1 *\", event: leaver",
+    wrong_target: "do: revoke, to: credentials" => "do: revoke, to: accounts",
+    sessions_before_disable: "      - { do: disable, to: accounts }\n" => "",
+    sessions_where_nothing_is_disabled: "do: disable, to: accounts" => "do: disable, to: accounts, in: [directory, database]",
+    no_limits: "limits: { people: 1, accounts: 60 }\n" => "",
+    limit_of_nothing: "people: 1" => "people: 0",
+    two_stages_with_one_name: "stage: rest" => "stage: contain",
+    deadline_in_parsecs: "deadline: 15m" => "deadline: 12 parsecs",
+    deadline_without_unit: "deadline: 15m" => "deadline: 15",
+    name_that_is_a_path: "playbook: leave" => "playbook: ../leave",
+    no_report: "formats: [html, json]" => "formats: []",
+    stages_as_a_map: "stages:\n  - stage: contain\n    steps:" => "stages:\n  contain:\n    steps:",
+}
+
+#[test]
+fn a_playbook_survives_the_journal() {
+    let playbook = read(GOOD);
+    let json = serde_json::to_value(&playbook).unwrap();
+    assert_eq!(serde_json::from_value::<Playbook>(json.clone()).unwrap(), playbook);
+    insta::assert_snapshot!(json);
+}
+
+#[test]
+fn the_playbooks_that_come_with_offboard_are_right() {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir("playbooks").unwrap() {
+        let path = entry.unwrap().path();
+        let playbook = Playbook::from_yaml(&path.to_string_lossy(), &std::fs::read(&path).unwrap())
+            .unwrap_or_else(|mistakes| panic!("{mistakes}"));
+        assert_eq!(path.file_stem().unwrap().to_str(), Some(playbook.playbook.as_str()));
+        // Contained first: whatever shuts doors stands in the first stage.
+        assert!(playbook.stages[0].steps.iter().any(|rule| rule.action == offboard::model::Action::Disable));
+        names.push(playbook.playbook);
+    }
+    names.sort();
+    assert_eq!(names, ["involuntary-termination", "voluntary-departure"]);
+}
+
+fn leaver(reason: Option<&str>) -> Person {
+    Person {
+        id: PersonId("E1042".into()),
+        name: "Jane Roe".into(),
+        email: None,
+        user_name: None,
+        manager: None,
+        department: None,
+        worker_type: None,
+        status: WorkerStatus::Active,
+        reason: reason.map(str::to_string),
+        ends: None,
+        zone: None,
+        keys: Vec::new(),
+    }
+}
+
+#[test]
+fn the_reason_chooses_the_playbook() {
+    let books = [read(GOOD), read(&GOOD.replace("involuntary", "voluntary").replace("book: leave", "book: go"))];
+    assert_eq!(select(&books, &leaver(Some("Involuntary "))).unwrap().playbook, "leave");
+    assert_eq!(select(&books, &leaver(Some("voluntary"))).unwrap().playbook, "go");
+    insta::assert_snapshot!("no_playbook_for_the_reason", select(&books, &leaver(Some("retired"))).unwrap_err());
+    insta::assert_snapshot!("no_reason", select(&books, &leaver(None)).unwrap_err());
+    insta::assert_snapshot!("no_playbook_at_all", select(&[], &leaver(None)).unwrap_err());
+    let any = GOOD.replace(", where: { reason: involuntary }", "").replace("book: leave", "book: any");
+    let books = [read(GOOD), read(&any)];
+    insta::assert_snapshot!("several_playbooks", select(&books, &leaver(Some("involuntary"))).unwrap_err());
+    assert_eq!(select(&books, &leaver(Some("retired"))).unwrap().playbook, "any");
+}
+
+#[test]
+fn the_schema_explains_every_key_and_knows_the_good_playbook() {
+    let schema = schema();
+    let mut unexplained = Vec::new();
+    explained(&schema, "", &mut unexplained);
+    assert!(unexplained.is_empty(), "{unexplained:?}");
+    for key in ["playbook", "deadline", "stages", "limits", "verify"] {
+        assert!(schema["required"].as_array().unwrap().iter().any(|k| k == key), "{key}");
+    }
+    assert_eq!(schema["additionalProperties"], false);
+}
+
+fn explained(schema: &serde_json::Value, path: &str, unexplained: &mut Vec<String>) {
+    let Some(object) = schema.as_object() else { return };
+    if let Some(properties) = object.get("properties").and_then(|p| p.as_object()) {
+        for (key, value) in properties {
+            if value.get("description").is_none() {
+                unexplained.push(format!("{path}.{key}"));
+            }
+            explained(value, &format!("{path}.{key}"), unexplained);
+        }
+    }
+    for (name, value) in object.get("$defs").and_then(|d| d.as_object()).into_iter().flatten() {
+        explained(value, name, unexplained);
+    }
+}

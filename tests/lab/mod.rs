@@ -1,0 +1,440 @@
+//! The lab, for tests: people of their own, the real clients, outages. The servers are those of `lab/enter`; see docs/lab.md.
+#![allow(dead_code, reason = "each test binary uses another part of it")]
+
+use offboard::model::Fingerprint;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::{Duration, Instant};
+
+/// Tests share the lab; one that takes a server down has it alone.
+static LAB: RwLock<()> = RwLock::new(());
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+const HOSTS: [&str; 5] = ["web1", "web2", "db1", "bastion", "backup"];
+/// Hosts on which the key of a `lab/person` stands in deploy's file, and where in root's.
+const DEPLOY_HOSTS: [&str; 3] = ["web1", "web2", "db1"];
+const ROOT_HOST: &str = "web2";
+/// How long a real client may take to be let in or refused.
+const CLIENT_SECONDS: u32 = 10;
+
+enum Use {
+    Shared(#[allow(dead_code)] RwLockReadGuard<'static, ()>),
+    Alone(#[allow(dead_code)] RwLockWriteGuard<'static, ()>),
+}
+
+/// The servers of the lab.
+pub struct Lab {
+    root: PathBuf,
+    _use: Use,
+}
+
+/// A person whom the lab knows everywhere.
+#[derive(Clone)]
+pub struct LabPerson {
+    pub id: String,
+    pub user: String,
+    pub name: String,
+    pub mail: String,
+    pub password: String,
+    pub key: PathBuf,
+}
+
+impl LabPerson {
+    /// The fingerprint of the person's key, as ssh-keygen says it.
+    pub fn fingerprint(&self) -> Fingerprint {
+        let output = run(Command::new("ssh-keygen").arg("-lf").arg(self.key.with_extension("pub")));
+        Fingerprint(text(&output.stdout).split_whitespace().nth(1).unwrap().to_string())
+    }
+}
+
+/// A session of a real client, opened before the run.
+pub struct LabSession {
+    pub name: String,
+    child: Child,
+    answers: BufReader<std::process::ChildStdout>,
+    ask: &'static str,
+}
+
+impl LabSession {
+    /// Whether the session still answers.
+    pub fn is_alive(&mut self) -> bool {
+        let Some(stdin) = self.child.stdin.as_mut() else { return false };
+        if stdin.write_all(self.ask.as_bytes()).and_then(|()| stdin.flush()).is_err() {
+            return false;
+        }
+        let mut line = String::new();
+        self.answers.read_line(&mut line).is_ok_and(|n| n > 0) && line.contains("still-here")
+    }
+}
+
+impl Drop for LabSession {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A server that is down until this is dropped.
+pub struct Outage {
+    server: String,
+    end: &'static str,
+}
+
+impl Drop for Outage {
+    fn drop(&mut self) {
+        script("server", &[self.end, &self.server]);
+    }
+}
+
+/// A leaver who plants keys over a session from before the run, for as long as it lives.
+pub struct Planter {
+    child: Child,
+    key: PathBuf,
+}
+
+impl Planter {
+    pub fn key(&self) -> PathBuf {
+        self.key.clone()
+    }
+
+    /// Waits for the session to be cut by the run; it does not end by itself.
+    pub fn wait_for_end(&mut self) {
+        let end = Instant::now() + Duration::from_secs(10);
+        while self.child.try_wait().unwrap().is_none() {
+            assert!(Instant::now() < end, "the leaver's session was not cut");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn run(command: &mut Command) -> Output {
+    command.stdin(Stdio::null()).output().unwrap_or_else(|e| panic!("{command:?}: {e}"))
+}
+
+fn script(name: &str, args: &[&str]) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("lab").join(name);
+    let output = run(Command::new(path).args(args));
+    assert!(output.status.success(), "lab/{name} {args:?}: {}{}", text(&output.stdout), text(&output.stderr));
+    text(&output.stdout)
+}
+
+impl Lab {
+    fn new(held: Use) -> Self {
+        let root = std::env::var_os("LAB").map(PathBuf::from).filter(|root| root.join("ready").exists());
+        let Some(root) = root else {
+            panic!("this test needs the lab's servers: make test, or: lab/enter cargo test");
+        };
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        Self { root, _use: held }
+    }
+
+    /// The lab, together with other tests.
+    pub fn shared() -> Self {
+        Self::new(Use::Shared(LAB.read().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    /// The lab for this test alone, to take servers down.
+    pub fn alone() -> Self {
+        Self::new(Use::Alone(LAB.write().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    /// Where `$LAB` is.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    fn person_named(user: &str, name: &str, status: &str) -> LabPerson {
+        let id = format!("E{}", 500_000 + NEXT.load(Ordering::SeqCst) + std::process::id() * 64 % 400_000);
+        let id = format!("{id}-{user}");
+        let mail = format!("{user}@sunrise.test");
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("lab/person");
+        let output = run(Command::new(path).args([&id, user, name, &mail]).env("STATUS", status));
+        assert!(output.status.success(), "lab/person {user}: {}{}", text(&output.stdout), text(&output.stderr));
+        let home = PathBuf::from(std::env::var_os("LAB").unwrap()).join("people").join(user);
+        let password = std::fs::read_to_string(home.join("password")).unwrap().trim_end().to_string();
+        LabPerson { id, user: user.into(), name: name.into(), mail, password, key: home.join("id_ed25519") }
+    }
+
+    fn fresh_user(&self) -> String {
+        // Test binaries run one after another in the same lab: the process number keeps their people apart.
+        format!("t{}x{}", std::process::id(), NEXT.fetch_add(1, Ordering::SeqCst))
+    }
+
+    /// A leaver of the test's own.
+    pub fn person(&self) -> LabPerson {
+        let user = self.fresh_user();
+        Self::person_named(&user, "Leela Venkat", "terminated,involuntary")
+    }
+
+    /// Somebody who has not left.
+    pub fn active_person(&self) -> LabPerson {
+        let user = self.fresh_user();
+        Self::person_named(&user, "Asha Active", "active,")
+    }
+
+    /// A leaver, and a bystander whose user name, name and mail are nearly the same and who is in the same groups on the same hosts.
+    pub fn look_alikes(&self) -> (LabPerson, LabPerson) {
+        let user = self.fresh_user();
+        let leaver = Self::person_named(&user, "Rohan Mehta", "terminated,involuntary");
+        let bystander = Self::person_named(&format!("{user}a"), "Rohan Mehtaa", "active,");
+        (leaver, bystander)
+    }
+
+    /// Every secret that offboard itself uses.
+    pub fn operator_secrets(&self) -> Vec<String> {
+        ["ldap", "ldap-control", "postgres", "postgres-control"]
+            .iter()
+            .map(|name| std::fs::read_to_string(self.root.join("secrets").join(name)).unwrap().trim_end().to_string())
+            .collect()
+    }
+
+    /// A copy of the configuration in a folder of its own, without keys and journal.
+    pub fn office(&self) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["offboard.yaml", "roster.csv", "ca.pem", "known_hosts", "secrets", "playbooks"] {
+            let output = run(Command::new("cp").arg("-a").arg(self.root.join(name)).arg(folder.path()));
+            assert!(output.status.success(), "{}", text(&output.stderr));
+        }
+        folder
+    }
+
+    pub fn stop(&self, server: &str) -> Outage {
+        script("server", &["stop", server]);
+        Outage { server: server.into(), end: "start" }
+    }
+
+    pub fn pause(&self, server: &str) -> Outage {
+        script("server", &["pause", server]);
+        Outage { server: server.into(), end: "resume" }
+    }
+
+    /// Runs a command as root in a host; its output, whatever its exit status.
+    pub fn on(&self, host: &str, command: &[&str]) -> Output {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("lab/on");
+        run(Command::new(path).arg(host).args(command))
+    }
+
+    /// SQL as the database's own superuser, over its socket.
+    pub fn sql(&self, statement: &str) -> String {
+        let socket = self.root.join("pg");
+        let output = run(Command::new("su")
+            .args(["postgres", "-s", "/bin/sh", "-c", "exec psql -XqAt -h \"$0\" -d hospital -c \"$1\""])
+            .arg(socket)
+            .arg(statement));
+        assert!(output.status.success(), "{statement}: {}", text(&output.stderr));
+        text(&output.stdout).trim_end().to_string()
+    }
+
+    /// SQL as anybody, by `psql` over TLS.
+    pub fn psql(&self, user: &str, password: &str, statement: &str) -> Result<String, String> {
+        let output = run(self.psql_command(user, password).args(["-c", statement]));
+        if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+    }
+
+    fn psql_command(&self, user: &str, password: &str) -> Command {
+        let mut command = Command::new("psql");
+        let ca = self.root.join("ca.pem");
+        command.args(["-XqAt", "-h", "pg.sunrise.test", "-d", "hospital", "-U", user]);
+        command.env("PGPASSWORD", password).env("PGSSLMODE", "verify-full").env("PGSSLROOTCERT", ca);
+        command.env("PGCONNECT_TIMEOUT", CLIENT_SECONDS.to_string());
+        command
+    }
+
+    /// Whether `ldapwhoami` is let in.
+    pub fn ldapwhoami(&self, replica: &str, dn: &str, password: &str) -> bool {
+        let mut command = Command::new("ldapwhoami");
+        command.args(["-x", "-ZZ", "-H", &format!("ldap://{replica}.sunrise.test"), "-D", dn, "-w", password]);
+        command.args(["-o", &format!("nettimeout={CLIENT_SECONDS}")]).env("LDAPTLS_CACERT", self.root.join("ca.pem"));
+        run(&mut command).status.success()
+    }
+
+    pub fn dn(&self, person: &LabPerson) -> String {
+        format!("uid={},ou=people,dc=sunrise,dc=test", person.user)
+    }
+
+    fn ssh_command(&self, key: &Path, login: &str, host: &str) -> Command {
+        let mut command = Command::new("ssh");
+        command.args(["-F", "none", "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes", "-o", "LogLevel=ERROR"]);
+        command.args(["-o", &format!("ConnectTimeout={CLIENT_SECONDS}")]);
+        command.arg("-o").arg(format!("UserKnownHostsFile={}", self.root.join("known_hosts").display()));
+        command.arg("-i").arg(key).arg(format!("{login}@{host}.sunrise.test"));
+        command
+    }
+
+    /// Whether `ssh` is let in.
+    pub fn ssh(&self, key: &Path, login: &str, host: &str) -> bool {
+        let output = run(self.ssh_command(key, login, host).arg("echo still-here"));
+        output.status.success() && text(&output.stdout).contains("still-here")
+    }
+
+    /// Every way in that a `lab/person` has, by name, while nothing was done.
+    pub fn all_ways(&self) -> Vec<String> {
+        let mut ways: Vec<String> = vec!["ldap1".into(), "ldap2".into(), "pg".into()];
+        ways.extend(self.ssh_ways("").into_iter().map(|(host, login)| format!("{login}@{host}")));
+        ways
+    }
+
+    fn ssh_ways(&self, own: &str) -> Vec<(&'static str, String)> {
+        let mut ways: Vec<(&str, String)> = HOSTS.iter().map(|h| (*h, own.to_string())).collect();
+        ways.extend(DEPLOY_HOSTS.iter().map(|h| (*h, "deploy".to_string())));
+        ways.push((ROOT_HOST, "root".to_string()));
+        ways
+    }
+
+    /// The ways by which the real clients let the person in now, named as [`Lab::all_ways`] does.
+    pub fn ways_in(&self, person: &LabPerson) -> Vec<String> {
+        let mut ways = Vec::new();
+        for replica in ["ldap1", "ldap2"] {
+            if self.ldapwhoami(replica, &self.dn(person), &person.password) {
+                ways.push(replica.to_string());
+            }
+        }
+        if self.psql(&person.user, &person.password, "SELECT 1").is_ok() {
+            ways.push("pg".into());
+        }
+        ways.extend(self.ways_in_with(&person.key, person));
+        ways
+    }
+
+    /// The accounts into which a key lets the person now.
+    pub fn ways_in_with(&self, key: &Path, person: &LabPerson) -> Vec<String> {
+        let tries: Vec<_> = self
+            .ssh_ways(&person.user)
+            .into_iter()
+            .map(|(host, login)| {
+                let child = self
+                    .ssh_command(key, &login, host)
+                    .arg("echo still-here")
+                    .stdin(Stdio::null())
+                    .stdout(Stdio::piped())
+                    .stderr(Stdio::piped())
+                    .spawn()
+                    .unwrap();
+                (host, login, child)
+            })
+            .collect();
+        tries
+            .into_iter()
+            .filter_map(|(host, login, child)| {
+                let output = child.wait_with_output().unwrap();
+                let in_it = output.status.success() && text(&output.stdout).contains("still-here");
+                if !in_it {
+                    // Shown only if the test fails: why a way in was refused.
+                    println!("{login}@{host}: {}", text(&output.stderr).trim_end());
+                }
+                let login = if login == person.user { String::new() } else { login };
+                in_it.then(|| format!("{login}@{host}"))
+            })
+            .collect()
+    }
+
+    /// Sessions of the person: psql, and ssh on two hosts and as deploy.
+    pub fn sessions(&self, person: &LabPerson) -> Vec<LabSession> {
+        let mut sessions = vec![self.psql_session(person)];
+        for (login, host) in [(person.user.as_str(), "web1"), (person.user.as_str(), "backup"), ("deploy", "db1")] {
+            sessions.push(self.ssh_session(person, login, host));
+        }
+        sessions
+    }
+
+    pub fn psql_session(&self, person: &LabPerson) -> LabSession {
+        let command = self.psql_command(&person.user, &person.password);
+        session("psql".into(), command, "SELECT 'still-here';\n")
+    }
+
+    pub fn ssh_session(&self, person: &LabPerson, login: &str, host: &str) -> LabSession {
+        let mut command = self.ssh_command(&person.key, login, host);
+        command.arg("sh");
+        let mut session = session(format!("ssh {login}@{host}"), command, "echo still-here\n");
+        assert!(session.is_alive(), "{} does not open", session.name);
+        session
+    }
+
+    /// A second key of the person's in their own account on one host and in deploy on another, in no directory.
+    pub fn undeclared_key(&self, person: &LabPerson, own: &str, deploy: &str) -> PathBuf {
+        let key = person.key.with_file_name("undeclared");
+        let made =
+            run(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", "laptop", "-f"]).arg(&key));
+        assert!(made.status.success(), "{}", text(&made.stderr));
+        let line = std::fs::read_to_string(key.with_extension("pub")).unwrap();
+        for (host, account) in [(own, person.user.as_str()), (deploy, "deploy")] {
+            let add = "printf %s \"$1\" >>\"/home/$0/.ssh/authorized_keys\"";
+            let done = self.on(host, &["sh", "-c", add, account, &line]);
+            assert!(done.status.success(), "{}", text(&done.stderr));
+        }
+        key
+    }
+
+    /// Over a session as deploy that is opened now: as soon as the run has taken the key out of deploy's file, plants it again, and a new one,
+    /// until the session is cut.
+    pub fn plant_keys_until_cut(&self, person: &LabPerson, host: &str) -> Planter {
+        let key = person.key.with_file_name("planted");
+        let made = run(Command::new("ssh-keygen")
+            .args(["-q", "-t", "ed25519", "-N", "", "-C", "backup@cron", "-f"])
+            .arg(&key));
+        assert!(made.status.success(), "{}", text(&made.stderr));
+        let planted = std::fs::read_to_string(key.with_extension("pub")).unwrap();
+        let old = std::fs::read_to_string(person.key.with_extension("pub")).unwrap();
+        let body = format!(
+            "echo still-here; old='{}'; while grep -qF \"$old\" .ssh/authorized_keys; do sleep 0.01; done; \
+             while :; do for key in '{}' \"$old\"; do echo \"$key\" >>.ssh/authorized_keys; done; sleep 0.05; done",
+            old.trim_end(),
+            planted.trim_end()
+        );
+        // As deploy, whose file they can write: the worst case. The run knows that session by the key that opened it.
+        let mut child = self
+            .ssh_command(&person.key, "deploy", host)
+            .arg(body)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert!(line.contains("still-here"), "the leaver gets in before");
+        Planter { child, key }
+    }
+
+    /// A client that logs in again as soon as it is thrown out, for a minute at most.
+    pub fn psql_in_a_loop(&self, person: &LabPerson) -> Child {
+        let mut command = Command::new("timeout");
+        let psql = self.psql_command(&person.user, &person.password);
+        command.args(["60", "sh", "-c", "while :; do \"$0\" \"$@\" -c 'SELECT pg_sleep(30)'; done"]);
+        command.arg(psql.get_program()).args(psql.get_args());
+        for (name, value) in psql.get_envs() {
+            command.env(name, value.unwrap());
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    }
+
+    /// Changes one byte inside a record's text.
+    pub fn tamper(&self, journal: &Path) {
+        let change = "UPDATE record SET body = replace(body, 'step-done', 'step-dome'); SELECT changes();";
+        let output = run(Command::new("sqlite3").arg(journal).arg(change));
+        assert!(output.status.success() && text(&output.stdout).trim() != "0", "{}", text(&output.stderr));
+    }
+
+    /// Runs a command whose files may not grow, as on a full disk.
+    pub fn with_no_room_for_files(&self, command: Command) -> Output {
+        let mut limited = Command::new("env");
+        limited
+            .args(["--ignore-signal=XFSZ", "prlimit", "--fsize=0"])
+            .arg(command.get_program())
+            .args(command.get_args());
+        limited.current_dir(command.get_current_dir().unwrap());
+        run(&mut limited)
+    }
+}
+
+fn session(name: String, mut command: Command, ask: &'static str) -> LabSession {
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let answers = BufReader::new(child.stdout.take().unwrap());
+    LabSession { name, child, answers, ask }
+}

@@ -1,0 +1,16 @@
+//! The LDAP connector against a real slapd in every state of its password policy, and against hostile entries.
+//!
+//! Each test starts a server of its own on the loopback, with ports that the kernel picks, and stops it again. The servers need
+//! nothing but the packages slapd and ldap-utils.
+
+#[path = "ldap_variants/slapd.rs"]
+mod slapd;
+
+#[path = "ldap_variants/lock.rs"]
+mod lock;
+
+#[path = "ldap_variants/find.rs"]
+mod find;
+
+#[path = "ldap_variants/reach.rs"]
+mod reach;

@@ -1,0 +1,101 @@
+//! An office: a folder with a configuration, keys and a journal of its own, and the binary to run in it.
+
+use crate::lab::{Lab, LabPerson};
+use serde_json::Value;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+/// A folder to run `offboard` in.
+pub struct Office {
+    folder: tempfile::TempDir,
+}
+
+/// What a command did.
+pub struct Done {
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
+}
+
+impl Done {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.out).unwrap_or_else(|e| panic!("no JSON ({e}): {}\n{}", self.out, self.err))
+    }
+
+    /// Asserts the exit status; shows everything if it is another.
+    pub fn expect(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "exit status\n--- stdout\n{}\n--- stderr\n{}", self.out, self.err);
+        self
+    }
+}
+
+impl From<Output> for Done {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code(),
+            out: String::from_utf8_lossy(&output.stdout).into_owned(),
+            err: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+impl Office {
+    /// A copy of the lab's configuration with new keys, an empty journal, and playbooks that do not wait for minutes.
+    pub fn new(lab: &Lab) -> Self {
+        let office = Self { folder: lab.office() };
+        for book in ["involuntary-termination", "voluntary-departure"] {
+            let path = office.path(&format!("playbooks/{book}.yaml"));
+            let text = std::fs::read_to_string(&path).unwrap();
+            let text: String = text
+                .lines()
+                .map(|line| match line.split(':').next().unwrap() {
+                    "deadline" => "deadline: 20s\n".to_string(),
+                    "verify" => "verify: { until: 20s }\n".to_string(),
+                    _ => format!("{line}\n"),
+                })
+                .collect();
+            std::fs::write(&path, text).unwrap();
+        }
+        office.offboard(&["init", "."]).expect(0);
+        office
+    }
+
+    pub fn path(&self, inside: &str) -> PathBuf {
+        self.folder.path().join(inside)
+    }
+
+    /// Edits a file of the office.
+    pub fn edit(&self, inside: &str, change: impl FnOnce(String) -> String) {
+        let path = self.path(inside);
+        let text = change(std::fs::read_to_string(&path).unwrap());
+        std::fs::write(path, text).unwrap();
+    }
+
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_offboard"));
+        command.current_dir(self.folder.path()).args(args).stdin(Stdio::null()).env_remove("OFFBOARD_CONFIG");
+        command
+    }
+
+    pub fn offboard(&self, args: &[&str]) -> Done {
+        self.command(args).output().unwrap().into()
+    }
+
+    /// Runs the involuntary termination of `person`; its JSON report.
+    pub fn run(&self, person: &LabPerson) -> Done {
+        self.offboard(&["--json", "run", &person.id, "-p", "involuntary-termination", "--yes"])
+    }
+}
+
+/// Every door of a report, as (kind, after).
+pub fn doors(report: &Value) -> Vec<(String, String)> {
+    let text = |v: &Value| v.as_str().unwrap_or_default().to_string();
+    report["doors"].as_array().unwrap().iter().map(|d| (text(&d["kind"]), text(&d["after"]))).collect()
+}
+
+pub fn all_shut(report: &Value) {
+    assert_eq!(report["verdict"], "shut", "{report:#}");
+    for door in report["doors"].as_array().unwrap() {
+        assert_eq!(door["after"], "shut", "{door:#}");
+    }
+}
