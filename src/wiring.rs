@@ -1,7 +1,7 @@
 //! From configuration to a working house: roster, connectors, journal, engine. Nothing here decides anything.
 
 use crate::config::Config;
-use crate::engine::Engine;
+use crate::engine::{Engine, Run};
 use crate::journal::{FILE, Journal, Keys, PUBLIC_KEY, PublicKey, Verification, verify_with};
 use crate::model::{Digest, Fault, FaultKind, InputDigest, Person, PersonId, Record, RunId, RunState, SystemName};
 use crate::playbook::{self, Playbook};
@@ -14,6 +14,7 @@ use jiff::tz::TimeZone;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::mpsc::UnboundedSender;
 
 /// The longest that one network operation may take.
 const TIMEOUT: Duration = Duration::from_secs(8);
@@ -109,7 +110,7 @@ impl House {
     ///
     /// # Errors
     /// This version cannot read it.
-    pub fn playbook_of(&self, records: &[Record]) -> Result<Playbook, Fault> {
+    fn playbook_of(&self, records: &[Record]) -> Result<Playbook, Fault> {
         let body = RunState::fold(records).map(|s| s.request.playbook_body).unwrap_or_default();
         serde_json::from_value(body).map_err(|e| {
             Fault::new(FaultKind::Misconfigured, "the playbook of that run cannot be read by this version")
@@ -165,6 +166,22 @@ impl House {
         let id = RunId(run.trim().to_ascii_uppercase());
         let records = journal.records(&id).await?;
         Ok((id, records))
+    }
+
+    /// Takes up the run of that name where its record ends. `watch` gets what is recorded from then on.
+    ///
+    /// # Errors
+    /// There is no such run, its record does not verify, or this version cannot read its playbook.
+    pub async fn take_up(
+        &self,
+        journal: &Journal,
+        run: &str,
+        watch: Option<UnboundedSender<Record>>,
+    ) -> Result<(Run<'_>, Vec<Record>), crate::cli::Failure> {
+        let (id, records) = self.records(journal, run).await?;
+        let playbook = self.playbook_of(&records)?;
+        let log = journal.continue_run(&id).await?;
+        Ok((Run::take_up(&self.engine, log, &records, playbook, watch).await?, records))
     }
 
     /// Every other run of the person, the newest first.

@@ -3,7 +3,7 @@
 use super::context::{Context, actor, confirm};
 use super::outcome::{Exit, Failure};
 use super::render;
-use crate::engine::{Run, refuse_leaver};
+use crate::engine::refuse_leaver;
 use crate::model::{Fault, FaultKind, Step, StepId};
 use secrecy::{ExposeSecret, SecretString};
 use std::io::Write;
@@ -30,9 +30,8 @@ pub struct Args {
 pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let house = context.house()?;
     let journal = house.journal().await?;
-    let (id, records) = house.records(&journal, &args.run).await?;
-    let playbook = house.playbook_of(&records)?;
-    let run = Run::take_up(&house.engine, journal.continue_run(&id).await?, &records, playbook, None).await?;
+    let (run, _) = house.take_up(&journal, &args.run, None).await?;
+    let id = run.recorder().run().clone();
     let person = run.recorder().read(|s| s.request.person.clone());
     let by = actor();
     refuse_leaver(&person, &by.name)?;

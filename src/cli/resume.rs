@@ -2,7 +2,6 @@
 
 use super::context::{Context, actor};
 use super::outcome::{Exit, Failure};
-use crate::engine::Run;
 
 /// Go on after a crash or a mended fault. Steps that were begun are applied again; what was done stays done.
 #[derive(clap::Args)]
@@ -17,10 +16,9 @@ pub struct Args {
 pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let house = context.house()?;
     let journal = house.journal().await?;
-    let (id, records) = house.records(&journal, &args.run).await?;
-    let playbook = house.playbook_of(&records)?;
     let (watch, seen) = tokio::sync::mpsc::unbounded_channel();
-    let run = Run::take_up(&house.engine, journal.continue_run(&id).await?, &records, playbook, Some(watch)).await?;
+    let (run, records) = house.take_up(&journal, &args.run, Some(watch)).await?;
+    let id = run.recorder().run().clone();
     let person = run.recorder().read(|s| s.request.person.id.clone());
     for (_, other) in house.other_runs(&journal, &person, Some(&id)).await? {
         run.learn_from(&other);

@@ -3,7 +3,6 @@
 use super::context::Context;
 use super::outcome::{Exit, Failure};
 use super::{progress, render, report};
-use crate::engine::Run;
 use crate::model::RunState;
 
 /// Look at every door of a run again. Changes nothing but the record.
@@ -19,10 +18,9 @@ pub struct Args {
 pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let house = context.house()?;
     let journal = house.journal().await?;
-    let (id, records) = house.records(&journal, &args.run).await?;
-    let playbook = house.playbook_of(&records)?;
     let (watch, seen) = tokio::sync::mpsc::unbounded_channel();
-    let run = Run::take_up(&house.engine, journal.continue_run(&id).await?, &records, playbook, Some(watch)).await?;
+    let (run, records) = house.take_up(&journal, &args.run, Some(watch)).await?;
+    let id = run.recorder().run().clone();
     let watching = RunState::fold(&records).map(|state| tokio::spawn(progress::watch(seen, state, context.json)));
     let verdict = run.verify(args.last).await?;
     drop(run);

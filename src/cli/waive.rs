@@ -2,7 +2,7 @@
 
 use super::context::{Context, actor};
 use super::outcome::{Exit, Failure};
-use crate::engine::{Run, refuse_leaver};
+use crate::engine::refuse_leaver;
 
 /// Give a stuck step or an unreached place up, in writing. A door that is known to be open stays open.
 #[derive(clap::Args)]
@@ -19,9 +19,8 @@ pub struct Args {
 pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let house = context.house()?;
     let journal = house.journal().await?;
-    let (id, records) = house.records(&journal, &args.run).await?;
-    let playbook = house.playbook_of(&records)?;
-    let run = Run::take_up(&house.engine, journal.continue_run(&id).await?, &records, playbook, None).await?;
+    let (run, _) = house.take_up(&journal, &args.run, None).await?;
+    let id = run.recorder().run().clone();
     let why = args.why.trim();
     if why.is_empty() {
         return Err(crate::model::Fault::new(crate::model::FaultKind::Misconfigured, "--why is empty")
