@@ -19,5 +19,6 @@ pub mod playbook;
 pub mod report;
 pub mod roster;
 pub mod source;
+pub mod store;
 pub mod wire;
 pub mod wiring;

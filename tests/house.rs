@@ -12,6 +12,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("journal", &["model"]),
     ("wire", &["model"]),
     ("roster", &["source", "model"]),
+    ("store", &["model"]),
+    ("notify", &["store", "wire", "model"]),
     ("connectors", &["connector", "wire", "model"]),
     ("report", &["journal", "model"]),
     ("engine", &["connector", "playbook", "roster", "journal", "report", "model"]),
