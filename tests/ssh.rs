@@ -1,5 +1,8 @@
 //! The ssh connector against real hosts: the lab's. Run by `lab/enter cargo test --test ssh`.
 
+#[path = "server/mod.rs"]
+mod server;
+
 use futures::StreamExt;
 use jiff::Timestamp;
 use offboard::connector::{Connector, Cx, Link, Scope, Wanted};
@@ -53,7 +56,7 @@ fn connector() -> Arc<dyn Connector> {
 fn cx() -> Cx {
     Cx {
         now: Arc::new(|| Timestamp::from_second(1_795_000_000).unwrap()),
-        timeout: Duration::from_secs(10),
+        timeout: Duration::from_secs(30),
         baseline: None,
         seed: vec![7; 32].into(),
     }
@@ -150,7 +153,7 @@ fn ssh_command(key: &Path, user: &str, host: &str) -> Command {
     let mut command = Command::new("ssh");
     let known = lab().join("known_hosts");
     command
-        .args(["-F", "none", "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes", "-o", "ConnectTimeout=10", "-o"])
+        .args(["-F", "none", "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes", "-o", "ConnectTimeout=60", "-o"])
         .arg(format!("UserKnownHostsFile={}", known.display()))
         .arg("-i")
         .arg(key)
@@ -421,10 +424,7 @@ impl Live {
     }
 
     fn ends(&mut self) -> bool {
-        (0..50).any(|_| {
-            std::thread::sleep(Duration::from_millis(100));
-            !self.is_alive()
-        })
+        server::comes_to_pass(|| !self.is_alive())
     }
 }
 
