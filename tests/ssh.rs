@@ -471,6 +471,31 @@ async fn sessions_end_and_nobody_elses_do() {
     on("web1", "pkill -f 'sleep 7773'");
 }
 
+/// Nobody has said which key is the leaver's: it is learned from their own account on this very host, and goes from `deploy` in the same round.
+#[tokio::test]
+async fn a_session_opened_with_a_key_that_is_learned_here_is_ended_too() {
+    let _turn = TURN.lock().await;
+    let leaver = somebody("late");
+    let other = somebody("latex");
+    let mut shared = Live::open(&leaver.key_file, "deploy", "web1", "cat");
+    let mut colleague = Live::open(&other.key_file, "deploy", "web1", "cat");
+    let unaware = Scope::People(vec![Wanted { keys: BTreeSet::new(), ..leaver.wanted.clone() }]);
+    let mut link = link("web1").await;
+    let found: Vec<_> = link.discover(&unaware).collect().await;
+    let mut accounts: Vec<Account> = found.into_iter().map(|a| a.unwrap()).collect();
+    leaver.claim(&mut accounts);
+    for result in link.apply(&plan(&accounts, leaver.id()), &cx()).await {
+        result.unwrap();
+    }
+    assert!(!leaver.gets_in("deploy", "web1"), "the key is gone");
+    let (accounts, done) = shut(&leaver, &mut *link).await;
+    assert!(done.iter().all(|(_, r)| r.is_ok()), "{done:?}");
+    let session = |door: &Door| door.account == "deploy" && door.kind == DoorKind::Session;
+    assert!(doors_of(&accounts, leaver.id()).iter().any(session), "the session in deploy is a way in: {accounts:#?}");
+    assert!(shared.ends());
+    assert!(colleague.is_alive());
+}
+
 #[tokio::test]
 async fn a_session_that_nobody_can_tell_is_not_ended_and_not_called_shut() {
     let _turn = TURN.lock().await;
