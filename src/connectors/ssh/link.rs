@@ -22,7 +22,13 @@ const MOST: usize = 96 * 1024 * 1024;
 fn script() -> &'static str {
     static SCRIPT: OnceLock<String> = OnceLock::new();
     SCRIPT.get_or_init(|| {
-        [include_str!("script/common.sh"), include_str!("script/survey.sh"), include_str!("script/change.sh")]
+        const PARTS: [&str; 4] = [
+            include_str!("script/common.sh"),
+            include_str!("script/tables.sh"),
+            include_str!("script/survey.sh"),
+            include_str!("script/change.sh"),
+        ];
+        PARTS
             .iter()
             .flat_map(|part| part.lines())
             .map(str::trim_start)
@@ -177,7 +183,7 @@ impl SshLink {
                 .because(because)
                 .hint("run sshd -T there as root and mend what it says"));
         }
-        for part in ["files", "shadow", "groups", "processes", "survey"] {
+        for part in ["tables", "processes", "files", "survey"] {
             if !survey.has(part) {
                 return Err(self
                     .fault(FaultKind::Unexpected, "the host's listing is incomplete")
