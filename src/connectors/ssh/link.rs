@@ -39,8 +39,9 @@ fn script() -> &'static str {
 }
 
 /// How old a discovery's survey may be for a look to use it, where nothing was done on the link since. What a verdict says is then
-/// as old as the answer to a call that took as long.
+/// as old as the answer to a call that took as long. The look before proves nothing, and may be as old as it may take.
 const RECENT: Duration = Duration::from_millis(250);
+const RECENT_BEFORE: Duration = Duration::from_secs(2);
 
 /// What a discovery has just read.
 struct Recent {
@@ -162,10 +163,11 @@ impl SshLink {
     }
 
     /// What a look needs: a listing, or once what the discovery just before has read, if the host still answers.
-    pub(super) async fn current(&mut self, accounts: &BTreeSet<&str>) -> Result<Survey, Fault> {
+    pub(super) async fn current(&mut self, accounts: &BTreeSet<&str>, after: bool) -> Result<Survey, Fault> {
+        let limit = if after { RECENT } else { RECENT_BEFORE };
         match self.recent.take() {
             Some(recent)
-                if recent.read.elapsed() < RECENT
+                if recent.read.elapsed() < limit
                     && accounts.iter().all(|name| recent.jobs_of.contains(*name) || !self.own.contains(*name)) =>
             {
                 self.call(":", recent.survey).await
@@ -274,8 +276,8 @@ impl Link for SshLink {
         super::apply::apply(self, steps).await
     }
 
-    async fn look(&mut self, doors: &[Door], _after: bool, _cx: &Cx) -> Vec<Look> {
-        super::look::look(self, doors).await
+    async fn look(&mut self, doors: &[Door], after: bool, _cx: &Cx) -> Vec<Look> {
+        super::look::look(self, doors, after).await
     }
 
     async fn restore(&mut self, undo: &[Undo], _cx: &Cx) -> Vec<Result<Restored, Fault>> {
