@@ -5,6 +5,7 @@ mod check;
 mod connectors;
 mod context;
 mod init;
+mod interrupt;
 mod journal;
 mod list;
 mod outcome;

@@ -1,11 +1,12 @@
 //! `offboard run`.
 
 use super::context::{Context, actor, clock, confirm};
+use super::interrupt::Interrupts;
 use super::outcome::{Exit, Failure};
 use super::{progress, render, report};
 use crate::engine::{Run, refuse};
 use crate::journal::Journal;
-use crate::model::{Fault, FaultKind, Record, RunRequest, RunState, RunVerdict};
+use crate::model::{Fault, FaultKind, Record, RunRequest, RunState};
 use crate::wiring::House;
 
 /// Shut every door of a person, prove it, and report. Without --yes it shows the plan and asks.
@@ -60,8 +61,7 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     }
     let journal = house.journal().await?;
     let earlier = house.other_runs(&journal, &person.id, None).await?;
-    let unfinished =
-        earlier.iter().find(|(_, s)| s.verdict() != RunVerdict::Shut && s.steps.iter().all(|s| s.restored.is_none()));
+    let unfinished = earlier.iter().find(|(_, s)| !s.is_settled() && s.steps.iter().all(|s| s.restored.is_none()));
     if let Some((id, _)) = unfinished.filter(|_| !args.anew) {
         let what = format!("run {id} of {} is not shut yet", render::line(&person.name));
         let hint = format!("offboard resume {id}: it knows what it has found and done; or a new run with --anew");
@@ -98,16 +98,15 @@ pub async fn go(
     report_to: Option<std::path::PathBuf>,
 ) -> Result<Exit, Failure> {
     let id = run.recorder().run().clone();
+    let mut interrupts = Interrupts::listen();
     eprintln!("Run {id}: {}", render::line(&run.recorder().read(|s| s.request.person.name.clone())));
     let watching = RunState::fold(records).map(|state| tokio::spawn(progress::watch(seen, state, context.json)));
     let verdict = tokio::select! {
         verdict = run.offboard(by) => Exit::from(verdict?),
-        _ = tokio::signal::ctrl_c() => {
-            return Err(Failure::new(
-                Exit::Unproven,
-                Fault::new(FaultKind::Unexpected, format!("run {id} was interrupted; what was begun stays on record"))
-                    .hint(format!("offboard resume {id}")),
-            ));
+        signal = interrupts.next() => {
+            let what = format!("run {id} was interrupted by {signal}; what was begun stays on record");
+            let fault = Fault::new(FaultKind::Unexpected, what).hint(format!("offboard resume {id}"));
+            return Err(Failure::new(Exit::Unproven, fault));
         }
     };
     let verdict = if run.is_refused() && verdict == Exit::Unproven { Exit::Refused } else { verdict };
@@ -116,12 +115,9 @@ pub async fn go(
     if let Some(watching) = watching {
         let _ = watching.await;
     }
-    // Containing comes first; but what is on record must not be believed unseen.
-    if !house.verify_journal(None).await?.is_sound() {
-        eprintln!("warning: the journal does not verify: offboard journal verify says what was changed");
-    }
     let written = report::write_all(house, journal, &id, &formats, report_to).await;
     let report = report::of(house, journal, &id).await?;
+    let verdict = verdict.unless_tampered(&report.journal);
     let paths = written.as_deref().unwrap_or_default();
     context.print(|style| render::summary(&report, paths, style), || report.json());
     match (written, verdict) {

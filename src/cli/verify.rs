@@ -29,5 +29,5 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     }
     let report = report::of(&house, &journal, &id).await?;
     context.print(|style| render::summary(&report, &[], style), || report.json());
-    Ok(verdict.into())
+    Ok(Exit::from(verdict).unless_tampered(&report.journal))
 }

@@ -4,7 +4,8 @@ use super::context::{Context, actor};
 use super::outcome::{Exit, Failure};
 use crate::engine::refuse_leaver;
 
-/// Give a stuck step or an unreached place up, in writing. A door that is known to be open stays open.
+/// Give a stuck step or an unreached place up, in writing. It is not queued any more; but a decision is no proof: what is waived counts as
+/// unproven, and a door that is known to be open stays open.
 #[derive(clap::Args)]
 pub struct Args {
     /// The run.

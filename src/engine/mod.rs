@@ -22,7 +22,7 @@ use crate::roster::{LearnedKeys, Matcher};
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
@@ -119,8 +119,9 @@ pub struct Run<'a> {
     links: Mutex<BTreeMap<PlaceId, Box<dyn Link>>>,
     /// How many places are being worked on.
     at_work: AtomicUsize,
-    /// Accounts that the playbook's limit has let pass.
+    /// Accounts that the playbook's limit has let pass; and the fault, once it has been passed: then nothing more is touched anywhere.
     admitted: Mutex<BTreeSet<(PlaceId, String)>>,
+    over_limit: OnceLock<Fault>,
 }
 
 impl<'a> Run<'a> {
@@ -150,6 +151,7 @@ impl<'a> Run<'a> {
             links: Mutex::default(),
             at_work: AtomicUsize::new(0),
             admitted: Mutex::default(),
+            over_limit: OnceLock::new(),
         };
         // What an earlier process learned stands in the accounts that it journaled.
         let accounts: Vec<Account> = run.recorder.read(|s| s.accounts.values().map(|(a, _)| a.clone()).collect());

@@ -80,6 +80,11 @@ pub enum Event {
         /// By whom.
         by: Actor,
     },
+    /// The configuration has come to name more places since the run was asked for. They count as the others do.
+    PlacesAdded {
+        /// Which.
+        places: Vec<Place>,
+    },
     /// A place answered and our login to it worked.
     Reached {
         /// Which.
@@ -158,6 +163,13 @@ pub enum Event {
         target: String,
         /// Why.
         why: String,
+        /// Who.
+        by: Actor,
+    },
+    /// Somebody is about to give access back: from here on the step's doors may open.
+    Restoring {
+        /// Which step is to be taken back.
+        step: StepId,
         /// Who.
         by: Actor,
     },

@@ -100,7 +100,7 @@ pub struct PlaceState {
 /// Everything that the records of one run say.
 #[derive(Clone, Debug)]
 pub struct RunState {
-    /// What was asked for.
+    /// What was asked for, with the places that the configuration has come to name since.
     pub request: RunRequest,
     /// Every place of the configuration.
     pub places: BTreeMap<PlaceId, PlaceState>,
@@ -127,17 +127,9 @@ impl RunState {
     pub fn fold<'a>(records: impl IntoIterator<Item = &'a Record>) -> Option<Self> {
         let mut records = records.into_iter();
         let Event::Requested { request } = &records.next()?.event else { return None };
-        let places = request
-            .places
-            .iter()
-            .map(|place| {
-                let state = PlaceState { place: place.clone(), reached_at: None, unreached: None, waived: None };
-                (place.id.clone(), state)
-            })
-            .collect();
         let mut state = Self {
-            request: (**request).clone(),
-            places,
+            request: RunRequest { places: Vec::new(), ..(**request).clone() },
+            places: BTreeMap::new(),
             accounts: BTreeMap::new(),
             doors: BTreeMap::new(),
             steps: Vec::new(),
@@ -147,6 +139,7 @@ impl RunState {
             ended: None,
             destroyed: Vec::new(),
         };
+        state.add(&request.places);
         for record in records {
             state.apply(record.at, &record.event);
         }
@@ -163,6 +156,7 @@ impl RunState {
                 // What is still so is found again.
                 self.findings.clear();
             }
+            Event::PlacesAdded { places } => self.add(places),
             Event::Reached { place } => {
                 if let Some(state) = self.places.get_mut(place) {
                     state.reached_at.get_or_insert(at);
@@ -244,17 +238,38 @@ impl RunState {
                     self.with_step(&StepId(target.clone()), |s| s.waived = Some(waiver));
                 }
             }
+            Event::Restoring { step, .. } => self.forget_looks(step),
             Event::Restored { step, note, by } => {
                 self.with_step(step, |s| s.restored = Some((at, by.clone(), note.clone())));
-                // What was proved before that proves nothing any more, until somebody looks again.
-                let given_back = self.step(step).map(|s| s.step.shuts.clone()).unwrap_or_default();
-                for (_, door) in self.doors.iter_mut().filter(|(id, _)| given_back.contains(id)) {
-                    door.after = None;
-                    door.shut_since = None;
-                }
+                self.forget_looks(step);
             }
             Event::Destroyed { sealed } => self.destroyed.push(sealed.clone()),
             Event::Ended { verdict } => self.ended = Some((at, *verdict)),
+        }
+    }
+
+    fn add(&mut self, places: &[Place]) {
+        for place in places {
+            if !self.places.contains_key(&place.id) {
+                let state = PlaceState { place: place.clone(), reached_at: None, unreached: None, waived: None };
+                self.places.insert(place.id.clone(), state);
+                self.request.places.push(place.clone());
+            }
+        }
+    }
+
+    /// What was proved before access is given back proves nothing any more, until somebody looks again. Not only of the doors that the step
+    /// had shut: who may log in again may have a session again, and replicas hand on to each other what is changed on one of them. So of every
+    /// door of that account, wherever in the system it is.
+    fn forget_looks(&mut self, step: &StepId) {
+        let Some(step) = self.step(step).map(|s| s.step.clone()) else { return };
+        let system = |place: &PlaceId| self.places.get(place).map(|p| &p.place.system);
+        let same = |door: &Door| {
+            step.shuts.contains(&door.id) || (door.account == step.account && system(&door.place) == Some(&step.system))
+        };
+        for door in self.doors.values_mut().filter(|d| same(&d.door)) {
+            door.after = None;
+            door.shut_since = None;
         }
     }
 
@@ -292,8 +307,7 @@ impl RunState {
         self.steps.iter().find(|s| s.step.id == *id)
     }
 
-    /// Whether somebody gave a step of this door up: then the door counts as looked at, but does not hold the run back
-    /// unless it is known to be open.
+    /// Whether somebody gave a step of this door, or its place, up.
     fn is_waived(&self, door: &DoorState) -> bool {
         let place = self.places.get(&door.door.place).is_some_and(|p| p.waived.is_some());
         place || self.steps.iter().any(|s| s.waived.is_some() && s.step.shuts.contains(&door.door.id))
@@ -308,20 +322,35 @@ impl RunState {
         }
     }
 
-    /// How everything stands that is on record: the verdict of a walk that has come to its end.
+    /// Whether nothing is queued any more: all is shut, or what is not was given up in writing. That is no verdict: a waiver is a
+    /// decision, and proves nothing.
+    pub fn is_settled(&self) -> bool {
+        self.ended.is_some() && self.worst(true) == RunVerdict::Shut
+    }
+
+    /// How everything stands that is on record: the verdict of a walk that has come to its end. What was waived is not stuck any
+    /// more, but unproven; of doors only those that no look has proved shut all the same.
     pub fn standing(&self) -> RunVerdict {
+        let waived = self.worst(true);
+        let unproven = self.worst(false).min(RunVerdict::Unproven);
+        waived.max(unproven)
+    }
+
+    /// The worst of everything; with `forgiven`, of everything that was not waived. A waiver does not hide what is known to be open.
+    fn worst(&self, forgiven: bool) -> RunVerdict {
         let mut worst = RunVerdict::Shut;
         let mut at_least = |verdict: RunVerdict| worst = worst.max(verdict);
+        let counts = |waiver: &Option<Waiver>| !forgiven || waiver.is_none();
         // Somebody who can open nothing at all is more often somebody whom no rule matches.
-        if self.accounts.is_empty() && self.places.values().any(|p| p.waived.is_none()) {
+        if self.accounts.is_empty() && self.places.values().any(|p| counts(&p.waived)) {
             at_least(RunVerdict::Unproven);
         }
-        for place in self.places.values().filter(|p| p.waived.is_none()) {
+        for place in self.places.values().filter(|p| counts(&p.waived)) {
             if place.reached_at.is_none() || place.unreached.is_some() {
                 at_least(RunVerdict::Unproven);
             }
         }
-        for step in self.steps.iter().filter(|s| s.waived.is_none()) {
+        for step in self.steps.iter().filter(|s| counts(&s.waived)) {
             match &step.progress {
                 StepProgress::Done { .. } => {}
                 StepProgress::Failed { last: true, .. } => at_least(RunVerdict::Stuck),
@@ -332,7 +361,7 @@ impl RunState {
             match door.after.as_ref().map(|(_, look)| &look.verdict) {
                 Some(Verdict::Shut { .. }) => {}
                 Some(Verdict::Open { .. }) => at_least(RunVerdict::Open),
-                _ if self.is_waived(door) => {}
+                _ if forgiven && self.is_waived(door) => {}
                 _ => at_least(RunVerdict::Unproven),
             }
         }

@@ -73,6 +73,8 @@ pub struct Report {
     pub playbook: String,
     /// How the run stands. Worst wins: open > stuck > unproven > shut.
     pub verdict: RunVerdict,
+    /// Whether nothing is queued any more: all is shut, or what is not proved shut was waived in writing.
+    pub settled: bool,
     /// The verdict in whole sentences, with its counts.
     pub summary: String,
     /// The counts behind it.
@@ -130,6 +132,7 @@ impl Report {
             person,
             playbook,
             verdict: state.verdict(),
+            settled: state.is_settled(),
             summary: String::new(),
             counts: Counts::of(state, &doors),
             requested_by,

@@ -1,4 +1,4 @@
-//! What needs a person, worst first: open, stuck, unreached, unproven, not done yet, findings; then what was given up or given
+//! What needs a person, worst first: a journal that does not verify, open, stuck, unreached, unproven, not done yet, findings; then what was given up or given
 //! back. The page and the terminal show the same list.
 
 use super::Report;
@@ -32,6 +32,18 @@ pub struct Need {
 /// What needs a person, worst first.
 pub(super) fn needs(report: &Report) -> Vec<Need> {
     let mut needs: Vec<Need> = Vec::new();
+    if report.journal.problems > 0 {
+        let problems = count(usize::try_from(report.journal.problems).unwrap_or(usize::MAX), "problem", "problems");
+        needs.push(Need {
+            tone: Tone::Open,
+            word: "journal",
+            what: format!("The journal does not verify: {problems}"),
+            means: "Records were changed, removed or put in after they were signed. Nothing that this says can be believed until that is explained."
+                .into(),
+            words: None,
+            hint: Some("offboard journal verify says what was changed; keep the file as evidence, and restore the last backup".into()),
+        });
+    }
     needs.extend(report.doors.iter().filter(|d| d.after == Word::Open).map(|d| open(report, d)));
     needs.extend(report.steps.iter().filter(|s| s.outcome == "stuck" && s.waived.is_none()).map(|s| stuck(report, s)));
     needs.extend(report.unreached.iter().filter(|u| u.waived.is_none()).map(unreached));

@@ -18,6 +18,8 @@ pub struct Journal {
     pub records: u64,
     /// The fingerprint of the key that signs checkpoints.
     pub key: Option<String>,
+    /// How many problems the verification of the whole journal found, of whatever run. With any, nothing here can be believed.
+    pub problems: u64,
     /// The last checkpoint's signature.
     pub signature: Option<String>,
 }

@@ -119,8 +119,7 @@ impl Counts {
     }
 }
 
-/// The headline: what the run's verdict may be called without saying more than was proved. A waived door keeps the run from
-/// being held back, not from being unproven.
+/// The headline: what the run's verdict may be called without saying more than was proved. A run that only waivers hold back says so.
 pub(super) fn headline(report: &Report) -> (Tone, &'static str) {
     let counts = &report.counts;
     let tone = Tone::from(report.verdict);
@@ -133,8 +132,8 @@ pub(super) fn headline(report: &Report) -> (Tone, &'static str) {
         RunVerdict::Unproven if counts.doors == 0 && counts.unreached == 0 && report.ended.is_some() => {
             (tone, "Nothing found")
         }
+        RunVerdict::Unproven if report.settled => (tone, "Shut, except what was waived"),
         RunVerdict::Unproven => (tone, "Unproven"),
-        RunVerdict::Shut if counts.unproven + counts.unreached > 0 => (Tone::Unproven, "Shut, except what was waived"),
         RunVerdict::Shut => (tone, "Shut"),
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Style, cell, labelled, name, table, toned_cell, wrapped};
 use crate::engine::Undone;
-use crate::model::{Finding, FindingKind, RunId, RunState, RunVerdict, Verdict};
+use crate::model::{Finding, FindingKind, RunId, RunState, Verdict};
 use crate::report::{Report, Tone, text};
 use std::path::{Path, PathBuf};
 
@@ -140,7 +140,7 @@ fn clocks(report: &Report, style: &Style) -> String {
 fn next(report: &Report, style: &Style) -> String {
     let run = name(&report.run.0);
     let mut next = Vec::new();
-    if report.verdict != RunVerdict::Shut || report.ended.is_none() {
+    if !report.settled {
         next.push((format!("offboard resume {run}"), "goes on with what is not shut"));
     }
     if report.counts.stuck + report.counts.unreached > 0 {
