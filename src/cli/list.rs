@@ -1,6 +1,6 @@
 //! `offboard list`.
 
-use super::context::Context;
+use super::context::{Context, clock};
 use super::outcome::{Exit, Failure};
 use super::render;
 use crate::model::{RunState, RunVerdict};
@@ -25,15 +25,19 @@ pub async fn show(context: &Context, house: &House, only_unfinished: bool) -> Re
             runs.push((id, state));
         }
     }
+    let now = clock()();
     context.print(
-        |style| render::list(&runs, style),
+        |style| render::list(&runs, now, style),
         || {
             let runs: Vec<_> = runs
                 .iter()
                 .map(|(id, s)| {
                     serde_json::json!({
                         "run": id, "person": s.request.person.id, "name": s.request.person.name, "playbook": s.request.playbook,
-                        "requested_at": s.request.requested_at, "ended": s.ended.is_some(), "verdict": s.verdict(),
+                        "requested_at": s.request.requested_at, "ended": s.ended.is_some(), "verdict": s.verdict(), "by_hand": {
+                            "asked": s.steps.iter().filter(|s| s.is_asked()).count(),
+                            "overdue": s.steps.iter().filter(|s| s.is_overdue(now)).count(),
+                        },
                     })
                 })
                 .collect();

@@ -38,6 +38,7 @@ impl Run<'_> {
         self.recorder.record(vec![Event::Started { by }]).await?;
         let places = self.engine.places();
         self.until_nothing_new(&places, &places).await?;
+        self.ask().await?;
         self.persist(&places, began).await?;
         self.end().await
     }

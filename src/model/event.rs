@@ -1,6 +1,8 @@
 //! What the journal records of a run, in order. The report and `resume` know nothing but these.
 
-use super::{Account, Digest, DoorId, Fault, Finding, Look, Outcome, Person, Place, PlaceId, SealedId, Step, StepId};
+use super::{
+    Account, Digest, DoorId, Evidence, Fault, Finding, Look, Outcome, Person, Place, PlaceId, SealedId, Step, StepId,
+};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -158,6 +160,17 @@ pub enum Event {
         target: String,
         /// Why.
         why: String,
+        /// Who.
+        by: Actor,
+    },
+    /// Somebody says that a manual step is done.
+    Closed {
+        /// Which.
+        step: StepId,
+        /// What was done, in their words.
+        note: Option<String>,
+        /// What shows it.
+        evidence: Option<Evidence>,
         /// Who.
         by: Actor,
     },
