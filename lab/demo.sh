@@ -73,7 +73,7 @@ chapter 'IT has collected his laptop and badge: offboard done RUN STEP --evidenc
 run=$(basename "$LAB"/reports/*.html .html)
 step=$("$offboard" status "$run" | sed -n "s/^  offboard done $run \([0-9a-f]*\) .*/\1/p")
 echo 'Laptop SR-4711 and badge 42 received.' >receipt.txt
-"$offboard" done "$run" "$step" --evidence receipt.txt; status=$?
+"$offboard" "done" "$run" "$step" --evidence receipt.txt; status=$?
 result 0 "$status" 'exit status' '0 = every door proved shut' ''
 "$offboard" report "$run" --out "$LAB/reports/$run.html" >/dev/null; "$offboard" report "$run" --format json --out "$LAB/reports/$run.json" >/dev/null
 
