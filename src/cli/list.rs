@@ -1,6 +1,6 @@
 //! `offboard list`.
 
-use super::context::Context;
+use super::context::{Context, clock};
 use super::outcome::{Exit, Failure};
 use super::render;
 use crate::model::RunState;
@@ -25,8 +25,9 @@ pub async fn show(context: &Context, house: &House, only_unfinished: bool) -> Re
             runs.push((id, state));
         }
     }
+    let now = clock()();
     context.print(
-        |style| render::list(&runs, style),
+        |style| render::list(&runs, now, style),
         || {
             let runs: Vec<_> = runs
                 .iter()
@@ -34,7 +35,10 @@ pub async fn show(context: &Context, house: &House, only_unfinished: bool) -> Re
                     serde_json::json!({
                         "run": id, "person": s.request.person.id, "name": s.request.person.name, "playbook": s.request.playbook,
                         "requested_at": s.request.requested_at, "ended": s.ended.is_some(), "verdict": s.verdict(),
-                        "settled": s.is_settled(),
+                        "settled": s.is_settled(), "by_hand": {
+                            "asked": s.steps.iter().filter(|s| s.is_asked()).count(),
+                            "overdue": s.steps.iter().filter(|s| s.is_overdue(now)).count(),
+                        },
                     })
                 })
                 .collect();

@@ -40,7 +40,9 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     refuse(&person, &by.name, requested_at, args.although_active)?;
     if !args.yes {
         let draft = house.engine.draft(&person, Some(&playbook)).await;
-        eprint!("{}", render::plan(&person, &playbook.playbook, &draft.places, &context.style_for_errors()));
+        let style = context.style_for_errors();
+        eprint!("{}", render::plan(&person, &playbook.playbook, &draft.places, &style));
+        eprint!("{}", render::by_hand(&house.engine.asks(&playbook, &person), &style));
         let count: usize = draft.places.iter().filter_map(|p| p.found.as_ref().ok()).map(Vec::len).sum();
         if count > playbook.limits.accounts as usize {
             let what = format!(
@@ -62,9 +64,13 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let journal = house.journal().await?;
     let earlier = house.other_runs(&journal, &person.id, None).await?;
     let unfinished = earlier.iter().find(|(_, s)| !s.is_settled() && s.steps.iter().all(|s| s.restored.is_none()));
-    if let Some((id, _)) = unfinished.filter(|_| !args.anew) {
+    if let Some((id, state)) = unfinished.filter(|_| !args.anew) {
         let what = format!("run {id} of {} is not shut yet", render::line(&person.name));
-        let hint = format!("offboard resume {id}: it knows what it has found and done; or a new run with --anew");
+        let hint = if state.is_resumable() {
+            format!("offboard resume {id}: it knows what it has found and done; or a new run with --anew")
+        } else {
+            format!("offboard status {id} says what people still have to do by hand; or a new run with --anew")
+        };
         return Err(Failure::new(Exit::Refused, Fault::new(FaultKind::Protected, what).hint(hint)));
     }
     let request = RunRequest {

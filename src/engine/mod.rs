@@ -1,6 +1,7 @@
 //! Walks the straight line. Takes people, connectors and a journal from `wiring`; touches the world only through connectors, and
 //! writes down what it is about to do before it does it.
 
+mod ask;
 mod discover;
 mod guard;
 mod offboard;
@@ -9,6 +10,7 @@ mod plan;
 mod recorder;
 mod restore;
 
+pub use ask::DraftAsk;
 pub use guard::{Refusal, refuse, refuse_leaver};
 pub use plan::{Draft, DraftPlace};
 pub use recorder::{Halt, Recorder};

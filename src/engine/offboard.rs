@@ -46,6 +46,7 @@ impl Run<'_> {
         }
         self.recorder.record(events).await?;
         self.until_nothing_new(&places, &places).await?;
+        self.ask().await?;
         self.persist(&places, began).await?;
         self.end().await
     }

@@ -1,6 +1,8 @@
 //! What the journal records of a run, in order. The report and `resume` know nothing but these.
 
-use super::{Account, Digest, DoorId, Fault, Finding, Look, Outcome, Person, Place, PlaceId, SealedId, Step, StepId};
+use super::{
+    Account, Digest, DoorId, Evidence, Fault, Finding, Look, Outcome, Person, Place, PlaceId, SealedId, Step, StepId,
+};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -170,6 +172,17 @@ pub enum Event {
     Restoring {
         /// Which step is to be taken back.
         step: StepId,
+        /// Who.
+        by: Actor,
+    },
+    /// Somebody says that a manual step is done.
+    Closed {
+        /// Which.
+        step: StepId,
+        /// What was done, in their words.
+        note: Option<String>,
+        /// What shows it.
+        evidence: Option<Evidence>,
         /// Who.
         by: Actor,
     },

@@ -1,8 +1,8 @@
 //! A run, folded from its records. `status`, `resume` and the report all read this one fold.
 
 use super::{
-    Account, Action, Actor, Clocks, Door, DoorId, Event, Fault, Finding, FindingKind, Look, LookAt, Outcome, Place,
-    PlaceId, Record, RunRequest, RunVerdict, SealedId, Step, StepId, Verdict,
+    Account, Action, Actor, Clocks, Door, DoorId, Event, Evidence, Fault, Finding, FindingKind, Look, LookAt, Outcome,
+    Place, PlaceId, Record, RunRequest, RunVerdict, SealedId, Step, StepId, Verdict,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -41,6 +41,19 @@ pub struct Waiver {
     pub at: Timestamp,
 }
 
+/// Somebody's word that a manual step is done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Closing {
+    /// What was done, in their words.
+    pub note: Option<String>,
+    /// What shows it.
+    pub evidence: Option<Evidence>,
+    /// Who.
+    pub by: Actor,
+    /// When.
+    pub at: Timestamp,
+}
+
 /// A step and its history.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepState {
@@ -56,6 +69,8 @@ pub struct StepState {
     pub started_at: Option<Timestamp>,
     /// When it was done.
     pub done_at: Option<Timestamp>,
+    /// By whom it was closed, if a person was asked to do it by hand.
+    pub closed: Option<Closing>,
     /// Whether and why it was given up.
     pub waived: Option<Waiver>,
     /// When and by whom it was taken back.
@@ -66,6 +81,16 @@ impl StepState {
     /// Whether it was applied (or there was nothing left to apply).
     pub fn is_done(&self) -> bool {
         matches!(self.progress, StepProgress::Done { .. })
+    }
+
+    /// Whether somebody is still to do it by hand.
+    pub fn is_asked(&self) -> bool {
+        self.step.is_by_hand() && !self.is_done() && self.waived.is_none()
+    }
+
+    /// Whether somebody should have done it by `now`, and nobody says that it is done.
+    pub fn is_overdue(&self, now: Timestamp) -> bool {
+        self.is_asked() && self.step.due.is_some_and(|due| due < now)
     }
 }
 
@@ -187,6 +212,7 @@ impl RunState {
                             attempts: 0,
                             started_at: None,
                             done_at: None,
+                            closed: None,
                             waived: None,
                             restored: None,
                         });
@@ -239,6 +265,12 @@ impl RunState {
                 }
             }
             Event::Restoring { step, .. } => self.forget_looks(step),
+            Event::Closed { step, note, evidence, by } => self.with_step(step, |s| {
+                let note = note.clone();
+                s.progress = StepProgress::Done { outcome: Outcome::Done { note: note.clone().unwrap_or_default() } };
+                s.done_at = Some(at);
+                s.closed = Some(Closing { note, evidence: evidence.clone(), by: by.clone(), at });
+            }),
             Event::Restored { step, note, by } => {
                 self.with_step(step, |s| s.restored = Some((at, by.clone(), note.clone())));
                 self.forget_looks(step);
@@ -325,18 +357,31 @@ impl RunState {
     /// Whether nothing is queued any more: all is shut, or what is not was given up in writing. That is no verdict: a waiver is a
     /// decision, and proves nothing.
     pub fn is_settled(&self) -> bool {
-        self.ended.is_some() && self.worst(true) == RunVerdict::Shut
+        !self.is_resumable() && !self.steps.iter().any(StepState::is_asked)
     }
 
-    /// How everything stands that is on record: the verdict of a walk that has come to its end. What was waived is not stuck any
-    /// more, but unproven; of doors only those that no look has proved shut all the same.
+    /// Whether `resume` has anything to do: what is left for people does not count, nor what was given up in writing.
+    pub fn is_resumable(&self) -> bool {
+        self.ended.is_none() || self.worst(true) != RunVerdict::Shut
+    }
+
+    /// How everything stands that is on record: the verdict of a walk that has come to its end. What people still have to do by hand
+    /// keeps it from being shut.
     pub fn standing(&self) -> RunVerdict {
+        let by_hand = self.steps.iter().any(|s| s.step.is_by_hand() && !s.is_done());
+        self.access().max(if by_hand { RunVerdict::Unproven } else { RunVerdict::Shut })
+    }
+
+    /// As [`RunState::standing`], without what people do by hand: a laptop that nobody has brought back opens no account. What was
+    /// waived is not stuck any more, but unproven; of doors only those that no look has proved shut all the same.
+    pub fn access(&self) -> RunVerdict {
         let waived = self.worst(true);
         let unproven = self.worst(false).min(RunVerdict::Unproven);
         waived.max(unproven)
     }
 
-    /// The worst of everything; with `forgiven`, of everything that was not waived. A waiver does not hide what is known to be open.
+    /// The worst of everything but manual steps; with `forgiven`, of everything that was not waived. A waiver does not hide what is
+    /// known to be open.
     fn worst(&self, forgiven: bool) -> RunVerdict {
         let mut worst = RunVerdict::Shut;
         let mut at_least = |verdict: RunVerdict| worst = worst.max(verdict);
@@ -350,7 +395,7 @@ impl RunState {
                 at_least(RunVerdict::Unproven);
             }
         }
-        for step in self.steps.iter().filter(|s| counts(&s.waived)) {
+        for step in self.steps.iter().filter(|s| counts(&s.waived) && !s.step.is_by_hand()) {
             match &step.progress {
                 StepProgress::Done { .. } => {}
                 StepProgress::Failed { last: true, .. } => at_least(RunVerdict::Stuck),
@@ -380,7 +425,7 @@ impl RunState {
             }
             of_kind().filter_map(|s| s.done_at).max().or(self.ended.map(|(at, _)| at))
         };
-        let all_shut = self.verdict() == RunVerdict::Shut;
+        let all_shut = self.ended.is_some() && self.access() == RunVerdict::Shut;
         let contained = last_done(|a| matches!(a, Action::Disable | Action::Revoke));
         let sessions_ended = last_done(|a| a == Action::EndSessions);
         let residuals = || self.doors.values().filter_map(|d| d.after.as_ref()?.1.residual.as_ref());

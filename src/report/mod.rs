@@ -16,7 +16,7 @@ pub use clocks::{Basis, Clocks, Limit, Met, SystemClock, whole_seconds};
 pub use doors::{DoorLine, Word};
 pub use html::Paper;
 pub use needs::Need;
-pub use rest::{Control, Given, Journal, Looked, Start, StepLine, Unreached, WaivedLine, Written};
+pub use rest::{ByHand, Control, Given, Journal, Looked, Start, StepLine, Unreached, WaivedLine, Written};
 pub use words::{Counts, Tone};
 
 use crate::model::{Actor, Finding, InputDigest, Person, Record, RunId, RunRequest, RunState, RunVerdict, SystemName};
@@ -75,6 +75,10 @@ pub struct Report {
     pub verdict: RunVerdict,
     /// Whether nothing is queued any more: all is shut, or what is not proved shut was waived in writing.
     pub settled: bool,
+    /// Whether `resume` has anything to do.
+    pub resumable: bool,
+    /// The verdict without what people do by hand: whether the person can still get in anywhere.
+    pub access: RunVerdict,
     /// The verdict in whole sentences, with its counts.
     pub summary: String,
     /// The counts behind it.
@@ -133,15 +137,17 @@ impl Report {
             playbook,
             verdict: state.verdict(),
             settled: state.is_settled(),
+            resumable: state.is_resumable(),
+            access: if state.ended.is_some() { state.access() } else { state.access().max(RunVerdict::Unproven) },
             summary: String::new(),
-            counts: Counts::of(state, &doors),
+            counts: Counts::of(state, &doors, sources.made_at),
             requested_by,
             approved_by: None,
             clocks: Clocks::of(state, sources.made_at),
             doors,
             unreached: rest::unreached(state),
             waived: rest::waived(state),
-            steps: rest::steps(state, records),
+            steps: rest::steps(state, records, sources.made_at),
             findings: state.findings.clone(),
             restored: rest::restored(state),
             controls: rest::controls(state, records),

@@ -63,6 +63,7 @@ pub(super) fn needs(report: &Report) -> Vec<Need> {
     }
     let waiting = |s: &&StepLine| s.waived.is_none() && matches!(s.outcome, "planned" | "started" | "failed");
     needs.extend(report.steps.iter().filter(waiting).map(|s| stuck(report, s)));
+    needs.extend(report.steps.iter().filter(|s| s.is_asked()).map(|s| asked(report, s)));
     for (kind, word) in [
         (FindingKind::Ambiguous, "ambiguous"),
         (FindingKind::Unknown, "unknown"),
@@ -143,6 +144,25 @@ fn stuck(report: &Report, step: &StepLine) -> Need {
         means: tries,
         words: step.note.as_ref().map(|note| cut(note, WORDS)),
         hint: step.hint.as_ref().map(|hint| cut(hint, WORDS)),
+    }
+}
+
+/// Something that a person is to do by hand.
+fn asked(report: &Report, step: &StepLine) -> Need {
+    let overdue = step.by_hand.as_ref().is_some_and(|by_hand| by_hand.overdue);
+    let due = step.by_hand.as_ref().map(|by_hand| text::moment(by_hand.due, report.reader_zone())).unwrap_or_default();
+    let was = if overdue { "was due" } else { "is due" };
+    Need {
+        tone: if overdue { Tone::Unproven } else { Tone::Waiting },
+        word: if overdue { "overdue" } else { "by hand" },
+        what: cut(&step.object, WORDS),
+        means: format!("Asked of {}; it {was} by {due}.", cut(&step.account, NAME)),
+        words: None,
+        hint: Some(format!(
+            "offboard done {} {} --evidence FILE, or --note TEXT",
+            cut(&report.run.0, 16),
+            cut(&step.id.0, 16)
+        )),
     }
 }
 

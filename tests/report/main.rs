@@ -1,5 +1,6 @@
 //! The report says what the records say: every door, every place, and never more than was proved.
 
+mod by_hand;
 mod markup;
 mod standing;
 mod story;
