@@ -35,6 +35,7 @@ impl Run<'_> {
     pub async fn offboard(&self, by: Actor) -> Result<RunVerdict, Halt> {
         let began = Instant::now();
         self.seed()?;
+        self.not_cancelled()?;
         self.recorder.record(vec![Event::Started { by }]).await?;
         let places = self.engine.places();
         self.until_nothing_new(&places, &places).await?;
