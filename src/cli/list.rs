@@ -20,7 +20,7 @@ pub async fn show(context: &Context, house: &House, only_unfinished: bool) -> Re
     let mut runs = Vec::new();
     for id in journal.runs().await? {
         if let Some(state) = RunState::fold(&journal.records(&id).await?)
-            && !(only_unfinished && state.ended.is_some() && state.verdict() == RunVerdict::Shut)
+            && !(only_unfinished && is_over(&state))
         {
             runs.push((id, state));
         }
@@ -33,7 +33,8 @@ pub async fn show(context: &Context, house: &House, only_unfinished: bool) -> Re
                 .map(|(id, s)| {
                     serde_json::json!({
                         "run": id, "person": s.request.person.id, "name": s.request.person.name, "playbook": s.request.playbook,
-                        "requested_at": s.request.requested_at, "ended": s.ended.is_some(), "verdict": s.verdict(),
+                        "requested_at": s.request.requested_at, "scheduled": s.waits_until(), "cancelled": s.cancelled.is_some(),
+                        "ended": s.ended.is_some(), "verdict": s.verdict(),
                     })
                 })
                 .collect();
@@ -41,4 +42,9 @@ pub async fn show(context: &Context, house: &House, only_unfinished: bool) -> Re
         },
     );
     Ok(Exit::Fine)
+}
+
+/// Whether nothing is left to do.
+fn is_over(state: &RunState) -> bool {
+    state.cancelled.is_some() || (state.ended.is_some() && state.verdict() == RunVerdict::Shut)
 }

@@ -97,7 +97,11 @@ impl Run<'_> {
     }
 
     /// Works in one of the system's slots, and gives it up after [`SLOT`].
-    pub(super) async fn in_turn<T>(&self, place: &Place, work: impl Future<Output = Result<T, Halt>>) -> Result<T, Halt> {
+    pub(super) async fn in_turn<T>(
+        &self,
+        place: &Place,
+        work: impl Future<Output = Result<T, Halt>>,
+    ) -> Result<T, Halt> {
         let slot = match self.engine.working.get(&place.system) {
             Some(slots) => {
                 let calm = if self.can_wait { slots.calm.acquire().await.ok() } else { None };
@@ -219,7 +223,12 @@ impl Run<'_> {
         .await
     }
 
-    pub(super) async fn looked(&self, doors: Vec<Door>, at: LookAt, mut look: impl FnMut(&Door) -> Look) -> Result<(), Halt> {
+    pub(super) async fn looked(
+        &self,
+        doors: Vec<Door>,
+        at: LookAt,
+        mut look: impl FnMut(&Door) -> Look,
+    ) -> Result<(), Halt> {
         let events = doors.into_iter().map(|d| Event::Looked { look: look(&d), door: d.id, at }).collect();
         self.recorder.record(events).await
     }

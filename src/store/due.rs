@@ -8,6 +8,7 @@ use crate::model::Fault;
 use jiff::Timestamp;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
+use std::collections::HashMap;
 
 pub(super) const TABLE: &str = "\
 CREATE TABLE IF NOT EXISTS due (
@@ -118,21 +119,23 @@ impl Store {
     /// # Errors
     /// The store cannot be written.
     pub async fn claim(&self, kinds: &[Kind], now: Timestamp, most: usize) -> Result<Vec<Claim>, Fault> {
-        let kinds: Vec<_> = kinds.iter().map(|k| k.name()).collect();
         let rows = sqlx::query(
             "UPDATE due SET state = 'claimed', attempt = attempt + 1 WHERE (subject, kind) IN
                (SELECT subject, kind FROM due WHERE state = 'ready' AND kind IN (SELECT value FROM json_each($1))
                 AND at <= $2 ORDER BY at LIMIT $3)
              RETURNING subject, kind, at, attempt",
         )
-        .bind(serde_json::to_string(&kinds).unwrap_or_default())
+        .bind(names(kinds))
         .bind(millis(now))
         .bind(i64::try_from(most).unwrap_or(i64::MAX))
         .fetch_all(&self.pool)
         .await
         .map_err(|e| self.fault(&e))?;
-        let mut claims: Vec<Claim> =
-            rows.iter().filter_map(|row| claim(row).transpose()).collect::<Result<_, _>>().map_err(|e| self.fault(&e))?;
+        let mut claims: Vec<Claim> = rows
+            .iter()
+            .filter_map(|row| claim(row).transpose())
+            .collect::<Result<_, _>>()
+            .map_err(|e| self.fault(&e))?;
         claims.sort_by_key(|c| c.due.at);
         Ok(claims)
     }
@@ -161,22 +164,20 @@ impl Store {
         Ok(freed.map_err(|e| self.fault(&e))?.rows_affected())
     }
 
-    /// The earliest hour at which anything of these kinds is due.
+    /// For each kind of which anything is due, the earliest hour.
     ///
     /// # Errors
     /// The store cannot be read.
-    pub async fn next(&self, kinds: &[Kind]) -> Result<Option<Timestamp>, Fault> {
-        let kinds: Vec<_> = kinds.iter().map(|k| k.name()).collect();
-        // One look into the index a kind.
-        let at: Option<i64> = sqlx::query_scalar(
-            "SELECT min(at) FROM (SELECT (SELECT min(at) FROM due WHERE state = 'ready' AND kind = value) AS at
-             FROM json_each($1))",
+    pub async fn next(&self) -> Result<HashMap<Kind, Timestamp>, Fault> {
+        // One look into the index a kind, however much is due.
+        let rows: Vec<(String, Option<i64>)> = sqlx::query_as(
+            "SELECT value, (SELECT min(at) FROM due WHERE state = 'ready' AND kind = value) FROM json_each($1)",
         )
-        .bind(serde_json::to_string(&kinds).unwrap_or_default())
-        .fetch_one(&self.pool)
+        .bind(names(&Kind::ALL))
+        .fetch_all(&self.pool)
         .await
         .map_err(|e| self.fault(&e))?;
-        Ok(at.map(time))
+        Ok(rows.into_iter().filter_map(|(kind, at)| Some((Kind::named(&kind)?, time(at?)))).collect())
     }
 
     /// How many terminations should have been taken up before `then`, and were not.
@@ -206,6 +207,11 @@ impl Store {
         let claims: Result<Vec<_>, _> = rows.iter().filter_map(|row| claim(row).transpose()).collect();
         Ok(claims.map_err(|e| self.fault(&e))?.into_iter().map(|c| c.due).collect())
     }
+}
+
+fn names(kinds: &[Kind]) -> String {
+    let names: Vec<_> = kinds.iter().map(|kind| kind.name()).collect();
+    serde_json::to_string(&names).unwrap_or_default()
 }
 
 /// A row; nothing if a later version wrote it.

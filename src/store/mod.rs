@@ -55,8 +55,7 @@ impl Store {
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(Duration::from_secs(10))
             .disable_statement_logging();
-        let pool =
-            SqlitePoolOptions::new().max_connections(4).test_before_acquire(false).connect_lazy_with(options);
+        let pool = SqlitePoolOptions::new().max_connections(4).test_before_acquire(false).connect_lazy_with(options);
         let store = Self { pool, path };
         for table in SCHEMA.iter().copied() {
             sqlx::query(table).execute(&store.pool).await.map_err(|e| store.fault(&e))?;
@@ -71,9 +70,9 @@ impl Store {
 
     /// What `sqlx` says, in our words.
     fn fault(&self, error: &sqlx::Error) -> Fault {
-        Fault::new(FaultKind::Unexpected, format!("{}: cannot be used", self.path.display()))
-            .because(error)
-            .hint("check the disk and the file's owner; what is due is found again from the journal if the store is deleted")
+        Fault::new(FaultKind::Unexpected, format!("{}: cannot be used", self.path.display())).because(error).hint(
+            "check the disk and the file's owner; what is due is found again from the journal if the store is deleted",
+        )
     }
 }
 

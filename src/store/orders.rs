@@ -63,12 +63,11 @@ impl Store {
         if !waiting {
             return Ok(Vec::new());
         }
-        let rows = sqlx::query(
-            "UPDATE orders SET state = 'claimed' WHERE state = 'ready' RETURNING id, put_at, body, run",
-        )
-        .fetch_all(&self.pool)
-        .await
-        .map_err(|e| self.fault(&e))?;
+        let rows =
+            sqlx::query("UPDATE orders SET state = 'claimed' WHERE state = 'ready' RETURNING id, put_at, body, run")
+                .fetch_all(&self.pool)
+                .await
+                .map_err(|e| self.fault(&e))?;
         let asked = |row: &sqlx::sqlite::SqliteRow| -> Result<Asked, sqlx::Error> {
             Ok(Asked {
                 id: OrderId(row.try_get(0)?),
@@ -77,8 +76,7 @@ impl Store {
                 run: row.try_get::<Option<String>, _>(3)?.map(RunId),
             })
         };
-        let mut orders: Vec<Asked> =
-            rows.iter().map(asked).collect::<Result<_, _>>().map_err(|e| self.fault(&e))?;
+        let mut orders: Vec<Asked> = rows.iter().map(asked).collect::<Result<_, _>>().map_err(|e| self.fault(&e))?;
         orders.sort_by_key(|order| order.id);
         Ok(orders)
     }

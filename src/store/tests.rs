@@ -24,7 +24,7 @@ async fn what_is_due_is_claimed_once_in_order_and_by_kind() {
         store.settle(&format!("R{n:03}"), &[due(&format!("R{n:03}"), Kind::Start, 100 - n)], None).await.unwrap();
     }
     store.settle("LOOK", &[due("LOOK", Kind::Look, 0)], None).await.unwrap();
-    assert_eq!(store.next(&[Kind::Start]).await.unwrap(), Some(at(51)));
+    assert_eq!(store.next().await.unwrap(), [(Kind::Start, at(51)), (Kind::Look, at(0))].into());
     assert!(store.claim(&[Kind::Start], at(50), 10).await.unwrap().is_empty(), "nothing is early");
     // Several claim at the same time, on connections of their own.
     let other = Store::open(folder.path()).await.unwrap();
@@ -58,7 +58,7 @@ async fn settling_moves_deletes_and_leaves_alone_what_is_claimed() {
     store.settle("A", &[due("A", Kind::Start, 99)], Some(Kind::Start)).await.unwrap();
     assert_eq!(store.all_due().await.unwrap(), [due("A", Kind::Start, 99)]);
     assert_eq!(claims.len(), 1);
-    assert_eq!(store.next(&[Kind::Look]).await.unwrap(), None);
+    assert_eq!(store.next().await.unwrap(), [(Kind::Start, at(99))].into());
 }
 
 #[tokio::test]
