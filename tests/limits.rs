@@ -109,7 +109,7 @@ async fn touched_with_a_limit_of(accounts: u32) -> (Vec<String>, bool) {
     let keys = Keys::generate(&folder.path().join("keys")).unwrap();
     let journal = Journal::create(&folder.path().join("journal"), keys).await.unwrap();
     let roster = "id,name,email,user name,status\nE1042,Jane Roe,jane.roe@example.com,jroe,terminated\n";
-    let roster = Arc::new(Roster::from_csv(roster.as_bytes(), "roster.csv").unwrap());
+    let roster = Arc::new(Roster::from_csv(roster.as_bytes(), "roster.csv", None).unwrap());
     let person = roster.people()[0].clone();
     let playbook = format!(
         "playbook: all\nsummary: All of it.\ndeadline: 1s\nlimits: {{ people: 1, accounts: {accounts} }}\n\

@@ -34,7 +34,8 @@ pub async fn show(context: &Context, house: &House, only_unfinished: bool) -> Re
                 .map(|(id, s)| {
                     serde_json::json!({
                         "run": id, "person": s.request.person.id, "name": s.request.person.name, "playbook": s.request.playbook,
-                        "requested_at": s.request.requested_at, "ended": s.ended.is_some(), "verdict": s.verdict(),
+                        "requested_at": s.request.requested_at, "scheduled": s.waits_until(), "cancelled": s.cancelled.is_some(),
+                        "ended": s.ended.is_some(), "verdict": s.verdict(),
                         "settled": s.is_settled(), "by_hand": {
                             "asked": s.steps.iter().filter(|s| s.is_asked()).count(),
                             "overdue": s.steps.iter().filter(|s| s.is_overdue(now)).count(),

@@ -20,6 +20,28 @@ pub fn check(file: &File, document: &yaml::Document) -> (Vec<KeyOf>, Vec<Mistake
                 .help("for example: limits: { access-disabled: 24h }"),
         );
     }
+    if let Some(zone) = &file.roster.zone
+        && let Err(help) = crate::roster::zone(zone)
+    {
+        let path = ["roster".into(), "zone".into()];
+        mistakes.push(document.error(&path, format!("unknown zone `{zone}`"), "").help(help));
+    }
+    if file.serve.leavers_at_once == 0 {
+        let path = ["serve".into(), "leavers-at-once".into()];
+        mistakes.push(
+            document
+                .error(&path, "a limit of 0 picks up nobody", "at least 1")
+                .help("to pick up nobody, write: leavers: false"),
+        );
+    }
+    if !file.serve.health.ip().is_loopback() {
+        let path = ["serve".into(), "health".into()];
+        mistakes.push(
+            document
+                .error(&path, "health is told on this machine only", "an address of 127.0.0.0/8, or [::1]")
+                .help("it has no log-in; put a proxy of your own before it if others must ask"),
+        );
+    }
     systems(file, document, &mut mistakes);
     accounts(file, document, &mut mistakes);
     let keys = keys(file, document, &mut mistakes);

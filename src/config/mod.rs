@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use zeroize::Zeroize;
 
+pub use file::Serve;
 pub use limits::{Clock, Limit, Preset};
 
 /// The configuration, read and checked. Folders and files are found from any working directory.
@@ -43,6 +44,8 @@ pub struct Config {
     pub keys_of: Vec<KeyOf>,
     /// Accounts that are never disabled.
     pub protected: Vec<Protected>,
+    /// How `offboard serve` works.
+    pub serve: Serve,
     /// The folder of `offboard.yaml`; relative paths start here.
     pub base: PathBuf,
     /// `offboard.yaml` and every file that systems name, but for passwords.
@@ -98,6 +101,7 @@ impl Config {
             accounts: file.accounts.clone(),
             keys_of,
             protected: file.protected.clone(),
+            serve: file.serve,
             base,
             digests,
             file,
@@ -112,9 +116,15 @@ impl Config {
     pub fn roster(&self) -> Result<Roster, Mistakes> {
         let named = &self.file.roster.csv;
         let bytes = guarded::read(&self.base.join(named), Access::OwnerWrites)?;
-        let roster = Roster::from_csv(&bytes, &named.display().to_string())?;
+        let zone = self.file.roster.zone.as_deref();
+        let roster = Roster::from_csv(&bytes, &named.display().to_string(), zone)?;
         Mistakes::unless_usable(check::people(&self.file, &self.document, &roster))?;
         Ok(roster.with_keys(&self.keys_of))
+    }
+
+    /// Where the roster is.
+    pub fn roster_file(&self) -> PathBuf {
+        self.file.roster.csv.clone()
     }
 
     /// The connectors of all systems, in the order of their names. Opens no connection.

@@ -45,8 +45,14 @@ pub(super) fn left_alone(matcher: &Matcher, account: &Account, leaver: &Person) 
 }
 
 impl Run<'_> {
-    /// Asks the place for everything in scope, records what is new, and learns the leaver's keys from it.
-    pub(super) async fn discover(&self, link: &mut dyn Link, place: &Place) -> Result<Vec<Account>, Halt> {
+    /// Asks the place for everything in scope, records what is new, and learns the leaver's keys from it. With `baseline` it also
+    /// records what the place looks like now: only a run that begins may, since what appears from then on is put down to the leaver.
+    pub(super) async fn discover(
+        &self,
+        link: &mut dyn Link,
+        place: &Place,
+        baseline: bool,
+    ) -> Result<Vec<Account>, Halt> {
         let person = self.person();
         let scope = Scope::People(vec![self.engine.wanted(&person, &self.learned)]);
         let mut seen = Vec::new();
@@ -70,7 +76,7 @@ impl Run<'_> {
         }
         findings.extend(link.findings());
         self.note(findings).await?;
-        let seen = link.baseline();
+        let seen = link.baseline().filter(|_| baseline);
         if let Some(seen) = seen.filter(|_| self.recorder.read(|s| !s.baselines.contains_key(&place.id))) {
             self.recorder.record(vec![Event::Baseline { place: place.id.clone(), seen }]).await?;
         }

@@ -9,6 +9,7 @@ mod place;
 mod plan;
 mod recorder;
 mod restore;
+mod waiting;
 
 pub use ask::DraftAsk;
 pub use guard::{Refusal, refuse, refuse_leaver};
@@ -38,8 +39,25 @@ pub struct Engine {
     matcher: Matcher,
     clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     timeout: Duration,
-    opening: Semaphore,
-    working: BTreeMap<SystemName, Arc<Semaphore>>,
+    opening: Arc<Semaphore>,
+    working: BTreeMap<SystemName, Slots>,
+}
+
+/// How many places of one system are worked on at the same time, over all runs.
+#[derive(Clone)]
+struct Slots {
+    parallel: usize,
+    all: Arc<Semaphore>,
+    /// Of these, so many for work that can wait: a termination finds the others free.
+    calm: Arc<Semaphore>,
+}
+
+impl Slots {
+    fn new(parallel: usize) -> Self {
+        let parallel = parallel.max(1);
+        let calm = Arc::new(Semaphore::new(parallel.div_ceil(2)));
+        Self { parallel, all: Arc::new(Semaphore::new(parallel)), calm }
+    }
 }
 
 impl Engine {
@@ -53,9 +71,21 @@ impl Engine {
         let working = connectors
             .iter()
             .flat_map(|c| c.places().into_iter().map(|p| (p.system, c.parallel())))
-            .map(|(system, parallel)| (system, Arc::new(Semaphore::new(parallel.max(1)))))
+            .map(|(system, parallel)| (system, Slots::new(parallel)))
             .collect();
-        Self { connectors, matcher, clock, timeout, opening: Semaphore::new(OPENING), working }
+        Self { connectors, matcher, clock, timeout, opening: Arc::new(Semaphore::new(OPENING)), working }
+    }
+
+    /// This engine, in the slots of an older one whose runs may still go on: a limit holds over both.
+    #[must_use]
+    pub fn in_slots_of(mut self, older: &Self) -> Self {
+        self.opening = Arc::clone(&older.opening);
+        for (system, slots) in &mut self.working {
+            if let Some(known) = older.working.get(system).filter(|known| known.parallel == slots.parallel) {
+                *slots = known.clone();
+            }
+        }
+        self
     }
 
     /// Every place of every system, with its connector.
@@ -124,6 +154,8 @@ pub struct Run<'a> {
     /// Accounts that the playbook's limit has let pass; and the fault, once it has been passed: then nothing more is touched anywhere.
     admitted: Mutex<BTreeSet<(PlaceId, String)>>,
     over_limit: OnceLock<Fault>,
+    /// Whether it can wait for others.
+    can_wait: bool,
 }
 
 impl<'a> Run<'a> {
@@ -154,6 +186,7 @@ impl<'a> Run<'a> {
             at_work: AtomicUsize::new(0),
             admitted: Mutex::default(),
             over_limit: OnceLock::new(),
+            can_wait: false,
         };
         // What an earlier process learned stands in the accounts that it journaled.
         let accounts: Vec<Account> = run.recorder.read(|s| s.accounts.values().map(|(a, _)| a.clone()).collect());
@@ -168,6 +201,13 @@ impl<'a> Run<'a> {
     /// Learns the keys that another run of the same person found: what it took away cannot be learned anew.
     pub fn learn_from(&self, other: &crate::model::RunState) {
         other.accounts.values().for_each(|(account, _)| self.learn(account));
+    }
+
+    /// This run, as work that never holds a termination up: a look at what was proved before.
+    #[must_use]
+    pub fn that_can_wait(mut self) -> Self {
+        self.can_wait = true;
+        self
     }
 
     /// The formats in which the playbook wants the report.

@@ -35,6 +35,7 @@ impl Run<'_> {
     pub async fn offboard(&self, by: Actor) -> Result<RunVerdict, Halt> {
         let began = Instant::now();
         self.seed()?;
+        self.not_cancelled()?;
         let places = self.engine.places();
         // What the configuration names by now counts, too: a fault there must hold the run back.
         let added: Vec<Place> = self

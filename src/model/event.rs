@@ -22,8 +22,18 @@ impl std::fmt::Display for RunId {
 pub struct Actor {
     /// The name.
     pub name: String,
-    /// Who says so: `operating system` on the command line.
+    /// Who says so: `operating system` on the command line, [`Actor::ROSTER`] where the roster asked.
     pub asserted_by: String,
+}
+
+impl Actor {
+    /// Who vouches for what the roster asks.
+    pub const ROSTER: &'static str = "roster";
+
+    /// Whether it was the roster, and no person, who asked.
+    pub fn is_roster(&self) -> bool {
+        self.asserted_by == Self::ROSTER
+    }
 }
 
 /// The digest of one input file, taken when the run was requested.
@@ -76,6 +86,29 @@ pub enum Event {
     Requested {
         /// What was asked for.
         request: Box<RunRequest>,
+    },
+    /// It is to begin later; the last of these counts.
+    Scheduled {
+        /// When.
+        at: Timestamp,
+        /// Who decided that.
+        by: Actor,
+    },
+    /// While it waits, the places were looked at, as far as they answered.
+    Prepared,
+    /// It is not to begin at all. Nothing follows.
+    Cancelled {
+        /// Why.
+        why: String,
+        /// Who decided that.
+        by: Actor,
+    },
+    /// The configuration is another when a run begins than when it was asked for.
+    Renewed {
+        /// Every place that it names now.
+        places: Vec<Place>,
+        /// The files as they are now.
+        inputs: Vec<InputDigest>,
     },
     /// Work begins; also after a resume.
     Started {

@@ -139,10 +139,20 @@ pub struct RunState {
     pub findings: Vec<Finding>,
     /// What each place looked like when it was first seen.
     pub baselines: BTreeMap<PlaceId, serde_json::Value>,
+    /// For when it was scheduled, and by whom, every time.
+    pub scheduled: Vec<(Timestamp, Actor)>,
+    /// When it was last prepared for that.
+    pub prepared: Option<Timestamp>,
+    /// When, why and by whom it was cancelled.
+    pub cancelled: Option<(Timestamp, String, Actor)>,
     /// When work began.
     pub started: Option<Timestamp>,
     /// When the engine last stopped, and how the run then stood.
     pub ended: Option<(Timestamp, RunVerdict)>,
+    /// When the last walk came to its end; looks that were made since do not count.
+    pub walked: Option<Timestamp>,
+    /// How often in a row the engine has stopped with the run not shut.
+    pub tries: u32,
     /// Sealed values that are gone.
     pub destroyed: Vec<SealedId>,
 }
@@ -160,8 +170,13 @@ impl RunState {
             steps: Vec::new(),
             findings: Vec::new(),
             baselines: BTreeMap::new(),
+            scheduled: Vec::new(),
+            prepared: None,
+            cancelled: None,
             started: None,
             ended: None,
+            walked: None,
+            tries: 0,
             destroyed: Vec::new(),
         };
         state.add(&request.places);
@@ -175,9 +190,18 @@ impl RunState {
     pub fn apply(&mut self, at: Timestamp, event: &Event) {
         match event {
             Event::Requested { .. } | Event::Reported { .. } => {}
+            Event::Scheduled { at, by } => {
+                self.scheduled.push((*at, by.clone()));
+                // What was seen for another hour is old.
+                self.prepared = None;
+            }
+            Event::Prepared => self.prepared = Some(at),
+            Event::Cancelled { why, by } => self.cancelled = Some((at, why.clone(), by.clone())),
+            Event::Renewed { places, inputs } => self.renewed(places, inputs),
             Event::Started { .. } => {
                 self.started.get_or_insert(at);
                 self.ended = None;
+                self.walked = None;
                 // What is still so is found again.
                 self.findings.clear();
             }
@@ -276,7 +300,11 @@ impl RunState {
                 self.forget_looks(step);
             }
             Event::Destroyed { sealed } => self.destroyed.push(sealed.clone()),
-            Event::Ended { verdict } => self.ended = Some((at, *verdict)),
+            Event::Ended { verdict } => {
+                self.ended = Some((at, *verdict));
+                self.walked.get_or_insert(at);
+                self.tries = if *verdict == RunVerdict::Shut { 0 } else { self.tries + 1 };
+            }
         }
     }
 
@@ -303,6 +331,32 @@ impl RunState {
             door.after = None;
             door.shut_since = None;
         }
+    }
+
+    fn renewed(&mut self, places: &[Place], inputs: &[super::InputDigest]) {
+        self.request.places = places.to_vec();
+        self.request.inputs = inputs.to_vec();
+        // A place that is gone keeps what was found there; one that nothing is known of is only not asked any more.
+        self.places.retain(|id, state| state.reached_at.is_some() || places.iter().any(|p| p.id == *id));
+        for place in places {
+            self.places.entry(place.id.clone()).or_insert_with(|| PlaceState {
+                place: place.clone(),
+                reached_at: None,
+                unreached: None,
+                waived: None,
+            });
+        }
+    }
+
+    /// The hour that it waits for; nothing if it was never scheduled, has begun or was cancelled.
+    pub fn waits_until(&self) -> Option<Timestamp> {
+        let waits = self.started.is_none() && self.cancelled.is_none();
+        self.scheduled.last().filter(|_| waits).map(|(at, _)| *at)
+    }
+
+    /// Whether any access was given back: then what is open was opened on purpose.
+    pub fn is_restored(&self) -> bool {
+        self.steps.iter().any(|s| s.restored.is_some())
     }
 
     fn found(&mut self, at: Timestamp, account: &Account, facts: Option<&SealedId>) {
@@ -362,7 +416,7 @@ impl RunState {
 
     /// Whether `resume` has anything to do: what is left for people does not count, nor what was given up in writing.
     pub fn is_resumable(&self) -> bool {
-        self.ended.is_none() || self.worst(true) != RunVerdict::Shut
+        self.cancelled.is_none() && (self.ended.is_none() || self.worst(true) != RunVerdict::Shut)
     }
 
     /// How everything stands that is on record: the verdict of a walk that has come to its end. What people still have to do by hand

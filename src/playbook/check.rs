@@ -5,6 +5,9 @@ use crate::model::Action;
 use crate::source::{Mistake, yaml};
 use std::collections::HashMap;
 
+/// More looks after a run say nothing new.
+const MOST_LOOKS: usize = 20;
+
 /// Every mistake of `playbook`, which was read from `document`.
 pub fn check(playbook: &Playbook, document: &yaml::Document) -> Vec<Mistake> {
     let mut mistakes = Vec::new();
@@ -34,15 +37,30 @@ pub fn check(playbook: &Playbook, document: &yaml::Document) -> Vec<Mistake> {
                     "a run cannot wait so long",
                     "at most the deadline, or a day",
                 )
-                .help("later looks are made with `offboard verify RUN`"),
+                .help("later looks belong in `again`"),
         );
     }
+    again(playbook, document, &mut mistakes);
     if playbook.report.formats.is_empty() {
         let path = ["report".into(), "formats".into()];
         mistakes.push(document.error(&path, "a run without a report proves nothing", "valid here: `html`, `json`"));
     }
     stages(playbook, document, &mut mistakes);
     mistakes
+}
+
+/// The looks again, which must go up.
+fn again(playbook: &Playbook, document: &yaml::Document, mistakes: &mut Vec<Mistake>) {
+    let again = &playbook.verify.again;
+    let path = |item: usize| ["verify".into(), "again".into(), item.into()];
+    for (item, pair) in again.windows(2).enumerate().filter(|(_, pair)| pair[0] >= pair[1]) {
+        let title = format!("`{}` comes after `{}`", pair[1], pair[0]);
+        mistakes.push(document.error(&path(item + 1), title, "the looks go from soon to late"));
+    }
+    if again.len() > MOST_LOOKS {
+        let title = format!("{} looks again", again.len());
+        mistakes.push(document.error(&path(MOST_LOOKS), title, format!("at most {MOST_LOOKS} are made")));
+    }
 }
 
 fn stages(playbook: &Playbook, document: &yaml::Document, mistakes: &mut Vec<Mistake>) {

@@ -19,7 +19,6 @@ pub use selection::select;
 const LATER: &[&str] = &[
     "rotate",
     "delete",
-    "again",
     "schedule",
     "zone",
     "find",
@@ -175,11 +174,15 @@ pub enum Target {
 }
 
 /// How it is proved.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Verify {
     /// Every door is looked at at once, and again for so long; a door that still opens then is reported open.
     pub until: Period,
+    /// So long after the end of the run `offboard serve` looks at every door once more, such as `[1h, 24h, 7d, 30d]`. After the last
+    /// look that finds all of them shut, the witness passwords are destroyed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub again: Vec<Period>,
 }
 
 /// What is written at the end.

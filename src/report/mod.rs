@@ -16,7 +16,7 @@ pub use clocks::{Basis, Clocks, Limit, Met, SystemClock, whole_seconds};
 pub use doors::{DoorLine, Word};
 pub use html::Paper;
 pub use needs::Need;
-pub use rest::{ByHand, Control, Given, Journal, Looked, Start, StepLine, Unreached, WaivedLine, Written};
+pub use rest::{ByHand, Cancelled, Control, Given, Journal, Looked, Start, StepLine, Unreached, WaivedLine, Written};
 pub use words::{Counts, Tone};
 
 use crate::model::{Actor, Finding, InputDigest, Person, Record, RunId, RunRequest, RunState, RunVerdict, SystemName};
@@ -87,6 +87,10 @@ pub struct Report {
     pub requested_by: Actor,
     /// Who approved; nothing if no approval is on record.
     pub approved_by: Option<Actor>,
+    /// The hour that the run waits for; nothing once it has begun, or was cancelled.
+    pub scheduled: Option<Timestamp>,
+    /// That it was cancelled before it began.
+    pub cancelled: Option<Cancelled>,
     /// The clocks.
     pub clocks: Clocks,
     /// Every door, in the order of the configuration's places.
@@ -143,6 +147,8 @@ impl Report {
             counts: Counts::of(state, &doors, sources.made_at),
             requested_by,
             approved_by: None,
+            scheduled: state.waits_until(),
+            cancelled: rest::cancelled(state),
             clocks: Clocks::of(state, sources.made_at),
             doors,
             unreached: rest::unreached(state),

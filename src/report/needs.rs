@@ -44,6 +44,9 @@ pub(super) fn needs(report: &Report) -> Vec<Need> {
             hint: Some("offboard journal verify says what was changed; keep the file as evidence, and restore the last backup".into()),
         });
     }
+    if report.scheduled.is_some() || report.cancelled.is_some() {
+        return needs;
+    }
     needs.extend(report.doors.iter().filter(|d| d.after == Word::Open).map(|d| open(report, d)));
     needs.extend(report.steps.iter().filter(|s| s.outcome == "stuck" && s.waived.is_none()).map(|s| stuck(report, s)));
     needs.extend(report.unreached.iter().filter(|u| u.waived.is_none()).map(unreached));

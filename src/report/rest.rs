@@ -64,6 +64,21 @@ pub(super) fn unreached(state: &RunState) -> Vec<Unreached> {
     list
 }
 
+/// That a run was cancelled before it began.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Cancelled {
+    /// When.
+    pub at: Timestamp,
+    /// Why.
+    pub why: String,
+    /// By whom.
+    pub by: Actor,
+}
+
+pub(super) fn cancelled(state: &RunState) -> Option<Cancelled> {
+    state.cancelled.clone().map(|(at, why, by)| Cancelled { at, why, by })
+}
+
 /// Something that was given up, in writing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct WaivedLine {
