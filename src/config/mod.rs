@@ -7,10 +7,11 @@
 mod check;
 mod file;
 mod limits;
+mod secrets;
 
 use crate::connector::Connector;
 use crate::connectors::SystemSettings;
-use crate::model::{Digest, InputDigest, SystemName};
+use crate::model::{Digest, InputDigest, SecretName, SharedSecret, SystemName};
 use crate::roster::{KeyOf, Mapping, Protected, Roster};
 use crate::source::{Mistake, Mistakes, yaml};
 use crate::wire::guarded::{self, Access};
@@ -43,6 +44,8 @@ pub struct Config {
     pub keys_of: Vec<KeyOf>,
     /// Accounts that are never disabled.
     pub protected: Vec<Protected>,
+    /// Passwords that programs share, by name.
+    pub secrets: BTreeMap<SecretName, SharedSecret>,
     /// The folder of `offboard.yaml`; relative paths start here.
     pub base: PathBuf,
     /// `offboard.yaml` and every file that systems name, but for passwords.
@@ -98,6 +101,7 @@ impl Config {
             accounts: file.accounts.clone(),
             keys_of,
             protected: file.protected.clone(),
+            secrets: file.secrets.clone(),
             base,
             digests,
             file,
@@ -135,6 +139,7 @@ impl Config {
                 }
             }
         }
+        mistakes.extend(secrets::places(&self.file, &self.document, &connectors));
         Mistakes::unless_usable(mistakes)?;
         Ok(connectors)
     }
@@ -159,6 +164,11 @@ impl Config {
             }
         }
         warnings
+    }
+
+    /// What somebody should look at in what the configuration says of people.
+    pub fn warnings_about_people(&self, roster: &Roster) -> Vec<Mistake> {
+        check::departments(&self.file, &self.document, roster)
     }
 
     fn at(&self, system: &SystemName, label: &str) -> crate::source::Spot {

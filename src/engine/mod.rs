@@ -8,15 +8,20 @@ mod place;
 mod plan;
 mod recorder;
 mod restore;
+mod rotate;
 
 pub use guard::{Refusal, refuse, refuse_leaver};
 pub use plan::{Draft, DraftPlace};
 pub use recorder::{Halt, Recorder};
 pub use restore::Undone;
+pub use rotate::{PartHealth, SecretHealth};
 
 use crate::connector::{Connector, Cx, Link, Wanted};
 use crate::journal::RunLog;
-use crate::model::{Account, Actor, Event, Fault, FaultKind, Finding, Person, Place, PlaceId, StepId, SystemName};
+use crate::model::{
+    Account, Actor, DoorId, Event, Fault, FaultKind, Finding, Person, Place, PlaceId, SecretName, SharedSecret, StepId,
+    SystemName,
+};
 use crate::playbook::Playbook;
 use crate::roster::{LearnedKeys, Matcher};
 use jiff::Timestamp;
@@ -38,6 +43,8 @@ pub struct Engine {
     timeout: Duration,
     opening: Semaphore,
     working: BTreeMap<SystemName, Arc<Semaphore>>,
+    /// Passwords that programs share.
+    secrets: BTreeMap<SecretName, SharedSecret>,
 }
 
 impl Engine {
@@ -53,7 +60,7 @@ impl Engine {
             .flat_map(|c| c.places().into_iter().map(|p| (p.system, c.parallel())))
             .map(|(system, parallel)| (system, Arc::new(Semaphore::new(parallel.max(1)))))
             .collect();
-        Self { connectors, matcher, clock, timeout, opening: Semaphore::new(OPENING), working }
+        Self { connectors, matcher, clock, timeout, opening: Semaphore::new(OPENING), working, secrets: BTreeMap::new() }
     }
 
     /// Every place of every system, with its connector.
@@ -121,7 +128,12 @@ pub struct Run<'a> {
     at_work: AtomicUsize,
     /// Accounts that the playbook's limit has let pass.
     admitted: Mutex<BTreeSet<(PlaceId, String)>>,
+    /// The old and the new value of shared secrets, by door.
+    secrets: Mutex<BTreeMap<DoorId, Values>>,
 }
+
+/// The old and the new value of a shared secret, as far as they are known.
+type Values = (Option<secrecy::SecretString>, Option<secrecy::SecretString>);
 
 impl<'a> Run<'a> {
     /// Takes a run up, new or old: what the journal says of it is all there is to know.
@@ -150,7 +162,9 @@ impl<'a> Run<'a> {
             links: Mutex::default(),
             at_work: AtomicUsize::new(0),
             admitted: Mutex::default(),
+            secrets: Mutex::default(),
         };
+        run.unseal_secrets().await?;
         // What an earlier process learned stands in the accounts that it journaled.
         let accounts: Vec<Account> = run.recorder.read(|s| s.accounts.values().map(|(a, _)| a.clone()).collect());
         for account in &accounts {

@@ -97,7 +97,7 @@ impl Run<'_> {
     }
 
     /// Works in one of the system's slots, and gives it up after [`SLOT`].
-    async fn in_turn<T>(&self, place: &Place, work: impl Future<Output = Result<T, Halt>>) -> Result<T, Halt> {
+    pub(super) async fn in_turn<T>(&self, place: &Place, work: impl Future<Output = Result<T, Halt>>) -> Result<T, Halt> {
         let slot = match self.engine.working.get(&place.system) {
             Some(slots) => slots.acquire().await.ok(),
             None => None,
@@ -182,6 +182,7 @@ impl Run<'_> {
         if doors.is_empty() {
             return Ok(true);
         }
+        link.keep(self.known_secrets(&place.id));
         match timeout(LOOK_BEFORE, link.look(&doors, false, cx)).await {
             Ok(looks) => {
                 let mut looks = looks.into_iter();
@@ -207,6 +208,7 @@ impl Run<'_> {
         if doors.is_empty() {
             return Ok(());
         }
+        link.keep(self.known_secrets(&place.id));
         let looks = self.engine.in_time(&format!("{}: looking", place.id), 10, link.look(&doors, true, cx)).await;
         let mut looks = looks.map(Vec::into_iter);
         self.looked(doors, LookAt::After, |_| match &mut looks {

@@ -19,7 +19,9 @@ pub use event::{Actor, Clocks, Event, InputDigest, LookAt, Record, RunId, RunReq
 pub use fault::{Fault, FaultKind};
 pub use finding::{Finding, FindingKind};
 pub use person::{Fingerprint, Person, PersonId, WorkerStatus};
-pub use run::{DoorState, PlaceState, RunState, StepProgress, StepState, Waiver};
-pub use secret::{SealedId, SecretRef};
+pub use run::{DoorState, PlaceState, RunState, SecretState, StepProgress, StepState, Waiver};
+pub use secret::{
+    KnownTo, Part, PartKind, Phase, SealedId, SecretConsumer, SecretName, SecretRef, SecretSource, Seen, SharedSecret, Which,
+};
 pub use step::{Action, Chain, Outcome, Restored, Step, StepId, Undo};
 pub use verdict::{Look, Proof, Residual, RunVerdict, Verdict};

@@ -4,7 +4,7 @@ use super::{Account, DoorId, PlaceId, SystemName, short_id};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What a step does. All but `delete` can be taken back.
+/// What a step does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Action {
@@ -16,6 +16,8 @@ pub enum Action {
     Revoke,
     /// An entitlement is taken away.
     Remove,
+    /// A shared secret is replaced by one that the leaver does not know.
+    Rotate,
 }
 
 impl std::fmt::Display for Action {
@@ -25,6 +27,7 @@ impl std::fmt::Display for Action {
             Self::EndSessions => "end-sessions",
             Self::Revoke => "revoke",
             Self::Remove => "remove",
+            Self::Rotate => "rotate",
         })
     }
 }

@@ -70,7 +70,7 @@ fn stages(playbook: &Playbook, document: &yaml::Document, mistakes: &mut Vec<Mis
                 let title = format!("`{}` acts on {target}, not on {}", rule.action, word(rule.to));
                 mistakes.push(document.error(&at("to".into()), title, format!("did you mean `{target}`?")).help(
                     "valid here: `disable` and `end-sessions` to `accounts`, `revoke` to `credentials`, \
-                         `remove` to `entitlements`",
+                         `remove` to `entitlements`, `rotate` to `shared-secrets`",
                 ));
             }
             if rule.families.as_ref().is_some_and(Vec::is_empty) {
@@ -80,6 +80,7 @@ fn stages(playbook: &Playbook, document: &yaml::Document, mistakes: &mut Vec<Mis
                     "leave it out for all",
                 ));
             }
+            rotation(playbook, document, number, item, mistakes);
             if rule.action == Action::EndSessions && !disabled_before(playbook, number, rule) {
                 mistakes.push(
                     document
@@ -91,6 +92,37 @@ fn stages(playbook: &Playbook, document: &yaml::Document, mistakes: &mut Vec<Mis
                 );
             }
         }
+    }
+}
+
+/// A rotation says which secrets, and comes when the doors are shut: a leaver who is still inside would read the new value.
+fn rotation(playbook: &Playbook, document: &yaml::Document, number: usize, item: usize, mistakes: &mut Vec<Mistake>) {
+    let rule = &playbook.stages[number].steps[item];
+    let at = |key| ["stages".into(), number.into(), "steps".into(), item.into(), key];
+    if rule.action != Action::Rotate {
+        if rule.secrets.is_some() {
+            let title = format!("`{}` knows no `where`", rule.action);
+            mistakes.push(document.error(&at("where".into()), title, "only `rotate` does").help("remove it"));
+        }
+        return;
+    }
+    if rule.secrets.is_none() {
+        mistakes.push(
+            document
+                .error(&at("do".into()), "which secrets are rotated?", "`where` is missing")
+                .help("write `{ do: rotate, to: shared-secrets, where: { known-to: leaver } }`"),
+        );
+    }
+    let shuts = |other: &Rule| {
+        matches!(other.action, Action::Disable | Action::EndSessions | Action::Revoke | Action::Remove)
+    };
+    if playbook.stages[number..].iter().flat_map(|stage| &stage.steps).any(shuts) {
+        mistakes.push(
+            document
+                .error(&at("do".into()), "secrets are rotated before every door is shut", "too early")
+                .note("a leaver who is still inside would read the new value")
+                .help("put it into a stage of its own, after all that disable, end sessions, revoke or remove"),
+        );
     }
 }
 
@@ -110,6 +142,7 @@ fn target_of(action: Action) -> Target {
         Action::Disable | Action::EndSessions => Target::Accounts,
         Action::Revoke => Target::Credentials,
         Action::Remove => Target::Entitlements,
+        Action::Rotate => Target::SharedSecrets,
     }
 }
 
@@ -118,5 +151,6 @@ fn word(target: Target) -> &'static str {
         Target::Accounts => "accounts",
         Target::Credentials => "credentials",
         Target::Entitlements => "entitlements",
+        Target::SharedSecrets => "shared-secrets",
     }
 }

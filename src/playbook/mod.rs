@@ -15,7 +15,6 @@ pub use selection::select;
 
 /// What a later version will know. Written today, it is a mistake that says so.
 const LATER: &[&str] = &[
-    "rotate",
     "ask",
     "delete",
     "again",
@@ -30,11 +29,9 @@ const LATER: &[&str] = &[
     "what",
     "to",
     "two-person",
-    "known-to",
     "joiner",
     "mover",
     "sweep",
-    "shared-secrets",
     "findings",
     "unclaimed",
     "csv",
@@ -146,6 +143,25 @@ pub struct Rule {
     /// Only on systems of these families; on all if it is left out.
     #[serde(default, rename = "in", skip_serializing_if = "Option::is_none")]
     pub families: Option<Vec<Family>>,
+    /// With `rotate`: which secrets.
+    #[serde(default, rename = "where", skip_serializing_if = "Option::is_none")]
+    pub secrets: Option<Secrets>,
+}
+
+/// Which shared secrets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Secrets {
+    /// Those that this person may know, as `offboard.yaml` says.
+    pub known_to: KnownTo,
+}
+
+/// Who may know a secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum KnownTo {
+    /// The person who leaves.
+    Leaver,
 }
 
 impl Rule {
@@ -165,6 +181,8 @@ pub enum Target {
     Credentials,
     /// Groups and roles: with `remove`.
     Entitlements,
+    /// Passwords that programs log in with: with `rotate`.
+    SharedSecrets,
 }
 
 /// How it is proved.
