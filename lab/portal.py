@@ -114,8 +114,9 @@ while True:
     try:
         POOL.fill()
         break
-    except psycopg2.Error:
-        time.sleep(0.2)
+    except psycopg2.Error as error:
+        print("waiting for the database:", str(error).strip(), flush=True)
+        time.sleep(0.5)
 signal.signal(signal.SIGHUP, lambda *_: threading.Thread(target=POOL.reload).start())
 host, _, port = POOL.settings["PORTAL_LISTEN"].partition(":")
 Server((host, int(port)), Handler).serve_forever()

@@ -111,9 +111,14 @@ impl KnownTo {
             reasons.push(format!("department {department}"));
         }
         for membership in memberships {
-            let first = membership.split(',').next().unwrap_or_default();
+            // `member:cn=oncall,ou=…`: a directory says by which attribute, too.
+            let whole = match membership.split_once(':') {
+                Some((attribute, dn)) if dn.contains('=') && !attribute.contains('=') => dn,
+                _ => membership,
+            };
+            let first = whole.split(',').next().unwrap_or_default();
             let first = first.split_once('=').map_or(first, |(_, value)| value);
-            let named = |wanted: &String| same(wanted, membership) || same(wanted, first);
+            let named = |wanted: &String| same(wanted, whole) || same(wanted, first);
             let reason = format!("member of {first}");
             if self.members_of.iter().flatten().any(named) && !reasons.contains(&reason) {
                 reasons.push(reason);
@@ -251,7 +256,7 @@ mod tests {
         let known = |people: &[&str], departments: &[&str], members: &[&str]| {
             let list = |names: &[&str]| Some(names.iter().map(ToString::to_string).collect());
             let known = KnownTo { people: list(people), departments: list(departments), members_of: list(members) };
-            known.reasons(&person, ["cn=oncall,ou=groups,dc=sunrise,dc=test", "billing_rw"])
+            known.reasons(&person, ["member:cn=oncall,ou=groups,dc=sunrise,dc=test", "billing_rw"])
         };
         assert_eq!(known(&["e1042"], &["engineering"], &[]), ["named: E1042", "department Engineering"]);
         assert_eq!(known(&[], &[], &["OnCall", "billing_rw"]), ["member of oncall", "member of billing_rw"]);
