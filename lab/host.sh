@@ -19,7 +19,8 @@ start_host() {
   on "$1" /bin/bash -c '
     mkdir -p /run/sshd && rm -f /run/crond.pid /run/atd.pid
     setsid perl /etc/lab-syslog >/dev/null 2>&1 </dev/null & until [ -S /dev/log ]; do sleep 0.02; done
-    /usr/sbin/sshd && cron && atd' && until_true 60 host_answers "$1"
+    /usr/sbin/sshd && cron && atd
+    for file in /etc/sunrise/*.env; do [ ! -e "$file" ] || { name=${file##*/}; /etc/sunrise/portal-start "${name%.env}"; }; done' && until_true 60 host_answers "$1"
 }
 
 host_answers() {

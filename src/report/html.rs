@@ -152,6 +152,7 @@ impl Page<'_> {
             DoorKind::Session => "Live sessions",
             DoorKind::Job => "Scheduled jobs",
             DoorKind::Membership => "Membership",
+            DoorKind::SharedSecret => "Shared secret",
         }
     }
 
