@@ -386,6 +386,50 @@ impl Lab {
         session
     }
 
+    /// The real client of the VPN, in a network of its own; with `command` as what it runs once the tunnel is up.
+    pub fn vpn_command(&self, user: &str, profile: &Path, command: &[&str]) -> Command {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("lab/vpn-client");
+        let mut client = Command::new(path);
+        client.arg(user).args(command).env("PROFILE", profile).env("VPN_WAIT", CLIENT_SECONDS.to_string());
+        client
+    }
+
+    /// The person's VPN profile: address, certificate, key.
+    pub fn vpn_profile(person: &LabPerson) -> PathBuf {
+        person.key.with_file_name("vpn.ovpn")
+    }
+
+    /// Whether the VPN lets the person in.
+    pub fn vpn(&self, person: &LabPerson, profile: &Path) -> bool {
+        let output = run(&mut self.vpn_command(&person.user, profile, &["ping", "-c1", "-W2", "10.66.0.1"]));
+        if !output.status.success() {
+            println!("vpn {}: {}", person.user, text(&output.stderr).trim_end());
+        }
+        output.status.success()
+    }
+
+    /// A tunnel that stays: it answers as long as packets come back through it.
+    pub fn vpn_session(&self, person: &LabPerson, profile: &Path) -> LabSession {
+        self.vpn_session_to(person, profile, "10.66.0.1")
+    }
+
+    /// The same to another gateway than the company's.
+    pub fn vpn_session_to(&self, person: &LabPerson, profile: &Path, peer: &str) -> LabSession {
+        let mut client = self.vpn_command(&person.user, profile, &["sh"]);
+        client.env("PEER", peer);
+        let ask = "ping -c1 -W2 $PEER >/dev/null && echo still-here || echo gone\n";
+        let mut session = session(format!("vpn {}", person.user), client, ask);
+        assert!(session.is_alive(), "{} does not open", session.name);
+        session
+    }
+
+    /// The VPN gateway, by its administrator: `lab/seed/gateway.sh`.
+    pub fn gateway(&self, arguments: &[&str]) -> String {
+        let output = self.on("vpn", &[&["/etc/openvpn/gateway"], arguments].concat());
+        assert!(output.status.success(), "gateway {arguments:?}: {}", text(&output.stderr));
+        text(&output.stdout)
+    }
+
     /// A second key of the person's in their own account on one host and in deploy on another, in no directory.
     pub fn undeclared_key(&self, person: &LabPerson, own: &str, deploy: &str) -> PathBuf {
         let key = person.key.with_file_name("undeclared");
