@@ -40,8 +40,18 @@ impl From<Output> for Done {
 }
 
 impl Office {
-    /// A copy of the lab's configuration with new keys, an empty journal, and playbooks that do not wait for minutes.
+    /// A copy of the lab's configuration with new keys, an empty journal, and playbooks that do not wait for many minutes; but long enough
+    /// for a machine that is slow and busy.
     pub fn new(lab: &Lab) -> Self {
+        Self::with_deadline(lab, "2m")
+    }
+
+    /// One for runs that cannot end shut, and so last until their deadline.
+    pub fn hasty(lab: &Lab) -> Self {
+        Self::with_deadline(lab, "20s")
+    }
+
+    fn with_deadline(lab: &Lab, deadline: &str) -> Self {
         let office = Self { folder: lab.office() };
         for book in ["involuntary-termination", "voluntary-departure"] {
             let path = office.path(&format!("playbooks/{book}.yaml"));
@@ -49,8 +59,8 @@ impl Office {
             let text: String = text
                 .lines()
                 .map(|line| match line.split(':').next().unwrap() {
-                    "deadline" => "deadline: 20s\n".to_string(),
-                    "verify" => "verify: { until: 20s }\n".to_string(),
+                    "deadline" => format!("deadline: {deadline}\n"),
+                    "verify" => format!("verify: {{ until: {deadline} }}\n"),
                     _ => format!("{line}\n"),
                 })
                 .collect();
