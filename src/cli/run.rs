@@ -120,8 +120,8 @@ pub async fn go(
     if !house.verify_journal(None).await?.is_sound() {
         eprintln!("warning: the journal does not verify: offboard journal verify says what was changed");
     }
-    let written = report::write_all(house, journal, &id, &formats, report_to).await;
     let report = report::of(house, journal, &id).await?;
+    let written = report::write_all(house, journal, &report, &formats, report_to).await;
     let paths = written.as_deref().unwrap_or_default();
     context.print(|style| render::summary(&report, paths, style), || report.json());
     match (written, verdict) {
