@@ -115,8 +115,8 @@ pub async fn go(
     if let Some(watching) = watching {
         let _ = watching.await;
     }
-    let written = report::write_all(house, journal, &id, &formats, report_to).await;
     let report = report::of(house, journal, &id).await?;
+    let written = report::write_all(house, journal, &report, &formats, report_to).await;
     let verdict = verdict.unless_tampered(&report.journal);
     let paths = written.as_deref().unwrap_or_default();
     context.print(|style| render::summary(&report, paths, style), || report.json());
