@@ -116,7 +116,8 @@ pub fn main() -> ExitCode {
     #[cfg(feature = "failpoints")]
     outcome::die_at_failpoint();
     let context = Context::new(cli.config, cli.json, cli.color);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+    // One thread: there is little to compute, and to hand every packet from thread to thread costs more than that.
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("error[unexpected]: cannot start: {error}");

@@ -209,7 +209,11 @@ impl Desk {
         };
         let formats: Vec<Format> = run.formats().to_vec();
         drop(run);
-        let written = write_reports(&self.house, &self.journal, &id, &formats, report_to).await;
+        let zone = jiff::tz::TimeZone::system();
+        let written = match self.house.report(&self.journal, &id, (self.clock)(), &zone).await {
+            Ok(report) => write_reports(&self.house, &self.journal, &report, &formats, report_to).await,
+            Err(failure) => Err(failure),
+        };
         self.settled(&id).await;
         let mut answer = answer(id, exit);
         match written {
