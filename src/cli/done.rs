@@ -2,7 +2,7 @@
 
 use super::context::{Context, actor};
 use super::outcome::{Exit, Failure};
-use super::render;
+use super::{post, render};
 use crate::engine::refuse_leaver;
 use crate::journal::keep_evidence;
 use crate::model::{Fault, FaultKind, StepId};
@@ -52,5 +52,7 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         |_| render::closed(&id, &step, evidence.as_ref(), left, verdict),
         || serde_json::json!({ "run": id, "done": step, "evidence": evidence, "left": left, "verdict": verdict }),
     );
+    drop(run);
+    post::after_run(context, &house, &journal, &id).await;
     Ok(verdict.into())
 }

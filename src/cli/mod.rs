@@ -8,9 +8,11 @@ mod done;
 mod init;
 mod journal;
 mod list;
+mod mail;
 mod outcome;
 mod plan;
 mod playbook;
+mod post;
 mod progress;
 pub mod render;
 mod report;
@@ -71,6 +73,8 @@ enum Command {
     Waive(waive::Args),
     /// Close a manual step, with what shows that it is done.
     Done(done::Args),
+    /// List the mails that are not delivered, or send them now.
+    Mail(mail::Args),
     /// Write the evidence of a run.
     Report(report::Args),
     /// Check the journal.
@@ -126,6 +130,7 @@ pub fn main() -> ExitCode {
             Command::Restore(args) => restore::run(&context, args).await,
             Command::Waive(args) => waive::run(&context, args).await,
             Command::Done(args) => done::run(&context, args).await,
+            Command::Mail(args) => mail::run(&context, args).await,
             Command::Report(args) => report::run(&context, args).await,
             Command::Journal(args) => journal::run(&context, args).await,
             Command::Connectors(args) => connectors::run(&context, args).await,

@@ -2,7 +2,7 @@
 
 use super::context::{Context, actor, clock, confirm};
 use super::outcome::{Exit, Failure};
-use super::{progress, render, report};
+use super::{post, progress, render, report};
 use crate::engine::{Run, refuse};
 use crate::journal::Journal;
 use crate::model::{Fault, FaultKind, Record, RunRequest, RunState, RunVerdict};
@@ -131,6 +131,7 @@ pub async fn go(
     let report = report::of(house, journal, &id).await?;
     let paths = written.as_deref().unwrap_or_default();
     context.print(|style| render::summary(&report, paths, style), || report.json());
+    post::after_run(context, house, journal, &id).await;
     match (written, verdict) {
         // A report that cannot be written must not hide how the run ended.
         (Err(failure), Exit::Fine) => Err(failure),

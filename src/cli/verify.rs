@@ -2,7 +2,7 @@
 
 use super::context::Context;
 use super::outcome::{Exit, Failure};
-use super::{progress, render, report};
+use super::{post, progress, render, report};
 use crate::model::RunState;
 
 /// Look at every door of a run again. Changes nothing but the record.
@@ -29,5 +29,6 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     }
     let report = report::of(&house, &journal, &id).await?;
     context.print(|style| render::summary(&report, &[], style), || report.json());
+    post::after_run(context, &house, &journal, &id).await;
     Ok(verdict.into())
 }

@@ -35,5 +35,7 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         |_| format!("Waived: {}. The run is now {verdict}.\n", super::render::line(&args.target)),
         || serde_json::json!({ "run": id, "waived": args.target, "verdict": verdict }),
     );
+    drop(run);
+    super::post::after_run(context, &house, &journal, &id).await;
     Ok(verdict.into())
 }

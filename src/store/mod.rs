@@ -3,6 +3,8 @@
 //!
 //! Several processes may have it open: `offboard serve` claims from it, commands put into it. It holds no secret.
 
+mod outbox;
+
 use crate::model::{Fault, FaultKind};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use std::fs::OpenOptions;
@@ -10,11 +12,13 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use outbox::{Attachment, Content, Delivery, Mail, Sending, Undelivered};
+
 /// The file's name in the journal's folder.
 pub const FILE: &str = "store.sqlite";
 
 /// Every part's tables.
-const SCHEMA: &[&str] = &[];
+const SCHEMA: &[&str] = &[outbox::MAIL, outbox::DELIVERY, outbox::DUE];
 
 /// The open store. Clones share it.
 #[derive(Clone, Debug)]
