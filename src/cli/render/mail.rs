@@ -45,9 +45,11 @@ pub fn mail_server(answer: &Result<String, Fault>, left: &[Undelivered], style: 
     };
     let refused = left.iter().filter(|mail| mail.refused).count();
     if !left.is_empty() {
-        let waits = text::count(left.len() - refused, "mail waits", "mails wait");
-        let gone = text::count(refused, "was refused", "were refused");
-        out.push_str(&labelled("to do:", &format!("{waits}, {gone}: offboard mail"), 2));
+        let told =
+            [(left.len() - refused, "mail waits", "mails wait"), (refused, "mail was refused", "mails were refused")];
+        let told = told.iter().filter(|(n, ..)| *n > 0).map(|(n, one, many)| text::count(*n, one, many));
+        let told = told.collect::<Vec<_>>().join(", ");
+        out.push_str(&labelled("to do:", &format!("{told}: offboard mail"), 2));
     }
     out
 }
