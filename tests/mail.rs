@@ -125,6 +125,9 @@ fn the_report_arrives_once_with_both_parts_and_the_files() {
     let step = plain.split(&command).nth(1).unwrap().split(' ').next().unwrap();
     office.offboard(&["done", &run, step, "--note", "at the desk"]).expect(0);
     assert_eq!(subjects(&mails(&run))[0], "shut");
+    let later = "SELECT count(*) FROM delivery WHERE state = 'queued'";
+    let later = Command::new("sqlite3").arg(office.path("journal/store.sqlite")).arg(later).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&later.stdout).trim(), "0", "what is closed will never be overdue");
     assert_eq!(mails(&run).len(), 3);
     office.offboard(&["verify", &run]).expect(0);
     assert_eq!(mails(&run).len(), 3);
@@ -369,6 +372,8 @@ fn what_is_overdue_is_told_to_its_owner_and_to_those_who_run_this() {
         .replace("formats: [html, json] }", "formats: [html], to: [hr@sunrise.test] }")
     });
     let run = run_of(&office.run(&leaver).expect(10));
+    // Written already, to be sent on its day unless it is closed by then.
+    assert!(undelivered(&office).is_empty());
     std::thread::sleep(std::time::Duration::from_millis(1100));
     office.offboard(&["verify", &run]).expect(10);
     office.offboard(&["verify", &run]).expect(10);

@@ -1,10 +1,10 @@
 //! `offboard check`.
 
-use super::context::Context;
+use super::context::{Context, clock};
 use super::outcome::{Exit, Failure};
 use super::render;
 use crate::model::Fault;
-use crate::store::{Store, Undelivered};
+use crate::store::Undelivered;
 use crate::wiring::House;
 
 /// Check the configuration, the playbooks, and our own login and privileges on every system.
@@ -55,7 +55,7 @@ async fn mail(house: &House) -> Option<(Result<String, Fault>, Vec<Undelivered>)
     };
     let answer = answer.await;
     // Without a journal there is no outbox either; what is wrong with it is said where it is needed.
-    let left = async { Store::open(&house.config.journal).await?.undelivered().await };
+    let left = async { house.store().await?.undelivered(clock()()).await };
     let left =
         if crate::wiring::has_journal(&house.config.journal) { left.await.unwrap_or_default() } else { Vec::new() };
     Some((answer, left))

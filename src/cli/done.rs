@@ -2,7 +2,7 @@
 
 use super::context::{Context, actor};
 use super::outcome::{Exit, Failure};
-use super::{post, render};
+use super::render;
 use crate::engine::refuse_leaver;
 use crate::journal::keep_evidence;
 use crate::model::{Fault, FaultKind, StepId};
@@ -28,7 +28,7 @@ pub struct Args {
 }
 
 pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
-    let house = context.house()?;
+    let house = std::sync::Arc::new(context.house()?);
     let journal = house.journal().await?;
     let (run, _) = house.take_up(&journal, &args.run, None).await?;
     let id = run.recorder().run().clone();
@@ -53,6 +53,8 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         || serde_json::json!({ "run": id, "done": step, "evidence": evidence, "left": left, "verdict": verdict }),
     );
     drop(run);
-    post::after_run(context, &house, &journal, &id).await;
+    let store = house.store().await?;
+    house.queue_mail(&journal, &store, &id, super::context::clock()(), &jiff::tz::TimeZone::system()).await?;
+    context.sends_at_the_end(&house, &store);
     Ok(verdict.into())
 }

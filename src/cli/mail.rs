@@ -4,7 +4,6 @@ use super::context::{Context, clock};
 use super::outcome::{Exit, Failure};
 use super::{post, render};
 use crate::model::{Fault, FaultKind};
-use crate::store::Store;
 
 /// List the mails that are not delivered, and why; or send them now.
 #[derive(clap::Args)]
@@ -21,14 +20,14 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
             .hint("write mail: into offboard.yaml; docs/mail.md shows how")
             .into());
     };
-    let store = Store::open(&house.config.journal).await?;
+    let store = house.store().await?;
     let sent = if args.send {
         store.try_all_again(clock()()).await?;
         post::send(context, &store, &mailer).await?.sent
     } else {
         0
     };
-    let left = store.undelivered().await?;
+    let left = store.undelivered(clock()()).await?;
     context.print(
         |style| render::undelivered(&left, sent, style),
         || serde_json::json!({ "sent": sent, "undelivered": left }),

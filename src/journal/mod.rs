@@ -212,6 +212,14 @@ impl Journal {
         read::runs(&self.inner.store, &mut *self.connection().await?).await
     }
 
+    /// Every run and the number of its last record: what has changed since somebody last looked. Not checked; read the records for that.
+    ///
+    /// # Errors
+    /// `Corrupt`, `Store`.
+    pub async fn lengths(&self) -> Result<Vec<(RunId, u64)>, JournalError> {
+        read::lengths(&self.inner.store, &mut *self.connection().await?).await
+    }
+
     /// The hash of the last checkpoint: it stands for everything in the journal. Kept elsewhere, it shows later that nothing was
     /// rolled back.
     ///

@@ -1,20 +1,17 @@
-//! What people are asked to do by hand, and what they have not done in time.
+//! What people are asked to do by hand; and, to be sent on its day unless it is closed by then, that it is overdue.
 
-use super::Told;
+use super::{OVERDUE, Told};
 use crate::model::{Fault, MailAddress};
 use crate::notify::Item;
 use crate::report::{StepLine, text};
 use crate::store::Mail;
 
-/// A letter for each manual step that waits to be closed, and another when it is overdue.
+/// For each manual step that waits to be closed a letter, and another for its day.
 pub(super) fn all(told: &Told<'_>) -> Result<Vec<Mail>, Fault> {
     let mut mails = Vec::new();
     for step in told.report.steps.iter().filter(|step| step.is_asked()) {
-        let Some(task) = &step.by_hand else { continue };
         mails.push(letter(told, step, false)?);
-        if task.overdue {
-            mails.push(letter(told, step, true)?);
-        }
+        mails.push(letter(told, step, true)?);
     }
     Ok(mails)
 }
@@ -46,5 +43,6 @@ fn letter(told: &Told<'_>, step: &StepLine, overdue: bool) -> Result<Mail, Fault
     // Whoever is asked is told; where nobody is known, and when it is overdue, those who run this are.
     let others = if overdue || owner.is_none() { told.to.clone() } else { Vec::new() };
     let to = told.but_the_leaver(owner.into_iter().chain(others));
-    letter.into_mail(told.run(), &format!("{}-{}", if overdue { "overdue" } else { "ask" }, step.id), to)
+    letter.not_before = overdue.then_some(due);
+    letter.into_mail(told.run(), &format!("{}{}", if overdue { OVERDUE } else { "ask-" }, step.id), to)
 }

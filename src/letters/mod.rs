@@ -27,7 +27,10 @@ pub struct Told<'a> {
     pub attachments: Vec<Attachment>,
 }
 
-/// Everything that is to be told of a run by now.
+/// How the occasions begin of what is told only if nobody has closed a manual step by its day.
+pub const OVERDUE: &str = "overdue-";
+
+/// Everything that is to be told of a run by now, and what is to be told later unless it is done by then.
 ///
 /// # Errors
 /// `Unexpected` only if there is no memory left to write it to.
@@ -110,6 +113,7 @@ pub fn of_sweep(news: SweepNews) -> Result<Mail, Fault> {
         items: news.items,
         company: news.company,
         attachments,
+        not_before: None,
     };
     letter.into_mail(&news.run, "sweep", news.to)
 }
@@ -144,7 +148,7 @@ pub fn of_held_roster(news: HeldNews) -> Result<Mail, Fault> {
         paragraphs: vec![news.why, "Runs that are started by hand still work.".into()],
         items,
         company: news.company,
-        attachments: Vec::new(),
+        ..Letter::default()
     };
     letter.into_mail("", &format!("roster-held-{}", news.key), news.to)
 }

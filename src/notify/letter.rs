@@ -6,6 +6,7 @@
 use crate::model::{Fault, FaultKind, MailAddress};
 use crate::store::{Attachment, Content, Mail};
 use askama::Template;
+use jiff::Timestamp;
 
 /// The longest paragraph or line, in characters.
 const LONGEST: usize = 1000;
@@ -42,6 +43,8 @@ pub struct Letter {
     pub company: String,
     /// Files that go with it.
     pub attachments: Vec<Attachment>,
+    /// Not to be sent before this moment.
+    pub not_before: Option<Timestamp>,
 }
 
 #[derive(Template)]
@@ -65,7 +68,8 @@ impl Letter {
             .render()
             .map_err(|e| Fault::new(FaultKind::Unexpected, "a letter cannot be written").because(e))?;
         let content = Content { text: text(&shown, more), html, attachments: letter.attachments };
-        Ok(Mail { run: run.to_string(), occasion: occasion.to_string(), to, subject: letter.subject, content })
+        let (run, occasion, not_before) = (run.to_string(), occasion.to_string(), letter.not_before);
+        Ok(Mail { run, occasion, to, subject: letter.subject, content, not_before })
     }
 
     fn cleaned(self) -> Self {
@@ -82,6 +86,7 @@ impl Letter {
             items: self.items.iter().map(item).collect(),
             company: cut(&self.company, 160),
             attachments: self.attachments,
+            not_before: self.not_before,
         }
     }
 }
@@ -188,7 +193,7 @@ mod tests {
                 to_do: Some("offboard resume 7F3K".into()),
             }],
             company: "Sunrise Hospital IT".into(),
-            attachments: Vec::new(),
+            ..Letter::default()
         }
     }
 

@@ -17,9 +17,7 @@ pub use selection::select;
 
 /// What a later version will know. Written today, it is a mistake that says so.
 const LATER: &[&str] = &[
-    "rotate",
     "delete",
-    "again",
     "schedule",
     "zone",
     "find",
@@ -27,11 +25,9 @@ const LATER: &[&str] = &[
     "share",
     "after",
     "two-person",
-    "known-to",
     "joiner",
     "mover",
     "sweep",
-    "shared-secrets",
     "findings",
     "unclaimed",
     "csv",
@@ -153,6 +149,25 @@ pub struct Rule {
     /// With `ask`: how long it may take, from the start of the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub within: Option<Period>,
+    /// With `rotate`: which secrets.
+    #[serde(default, rename = "where", skip_serializing_if = "Option::is_none")]
+    pub secrets: Option<Secrets>,
+}
+
+/// Which shared secrets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Secrets {
+    /// Those that this person may know, as `offboard.yaml` says.
+    pub known_to: KnownTo,
+}
+
+/// Who may know a secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum KnownTo {
+    /// The person who leaves.
+    Leaver,
 }
 
 impl Rule {
@@ -172,14 +187,20 @@ pub enum Target {
     Credentials,
     /// Groups and roles: with `remove`.
     Entitlements,
+    /// Passwords that programs log in with: with `rotate`.
+    SharedSecrets,
 }
 
 /// How it is proved.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Verify {
     /// Every door is looked at at once, and again for so long; a door that still opens then is reported open.
     pub until: Period,
+    /// So long after the end of the run `offboard serve` looks at every door once more, such as `[1h, 24h, 7d, 30d]`. After the last
+    /// look that finds all of them shut, the witness passwords are destroyed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub again: Vec<Period>,
 }
 
 /// What is written at the end.

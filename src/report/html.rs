@@ -149,9 +149,11 @@ impl Page<'_> {
             DoorKind::Password => "Password",
             DoorKind::Login => "Login",
             DoorKind::SshKey => "SSH key",
+            DoorKind::Certificate => "Certificate",
             DoorKind::Session => "Live sessions",
             DoorKind::Job => "Scheduled jobs",
             DoorKind::Membership => "Membership",
+            DoorKind::SharedSecret => "Shared secret",
         }
     }
 
@@ -252,9 +254,15 @@ impl Page<'_> {
         limit.result()
     }
 
+    /// Whether the run waits for its hour, or was cancelled before it.
+    fn has_not_begun(&self) -> bool {
+        self.r.scheduled.is_some() || self.r.cancelled.is_some()
+    }
+
     fn counted_from(&self) -> String {
         match self.r.clocks.counted_from {
             Basis::HrEffective => "Limits count from the end of employment, as HR gave it.".to_string(),
+            Basis::Scheduled => "Limits count from the hour that the run was scheduled for.".to_string(),
             Basis::Requested if self.r.clocks.hr_effective.is_some() => {
                 "Limits count from the request: it came before the end of employment that HR gave.".to_string()
             }
@@ -266,7 +274,7 @@ impl Page<'_> {
     fn otherwise(&self) -> Option<String> {
         let (other, before) = match self.r.clocks.counted_from {
             Basis::HrEffective => ("the request", "before the request"),
-            Basis::Requested => ("the end of employment", "before employment ended"),
+            Basis::Requested | Basis::Scheduled => ("the end of employment", "before employment ended"),
         };
         let limits = self.r.clocks.limits.iter().filter(|l| l.reached.is_some());
         let parts: Vec<_> = limits

@@ -19,6 +19,8 @@ pub struct Journal {
     pub records: u64,
     /// The fingerprint of the key that signs checkpoints.
     pub key: Option<String>,
+    /// How many problems the verification of the whole journal found, of whatever run. With any, nothing here can be believed.
+    pub problems: u64,
     /// The last checkpoint's signature.
     pub signature: Option<String>,
 }
@@ -60,6 +62,21 @@ pub(super) fn unreached(state: &RunState) -> Vec<Unreached> {
         });
     }
     list
+}
+
+/// That a run was cancelled before it began.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Cancelled {
+    /// When.
+    pub at: Timestamp,
+    /// Why.
+    pub why: String,
+    /// By whom.
+    pub by: Actor,
+}
+
+pub(super) fn cancelled(state: &RunState) -> Option<Cancelled> {
+    state.cancelled.clone().map(|(at, why, by)| Cancelled { at, why, by })
 }
 
 /// Something that was given up, in writing.

@@ -127,11 +127,16 @@ impl Counts {
     }
 }
 
-/// The headline: what the run's verdict may be called without saying more than was proved. A waived door keeps the run from
-/// being held back, not from being unproven.
+/// The headline: what the run's verdict may be called without saying more than was proved. A run that only waivers hold back says so.
 pub(super) fn headline(report: &Report) -> (Tone, &'static str) {
     let counts = &report.counts;
     let tone = Tone::from(report.verdict);
+    if report.cancelled.is_some() {
+        return (Tone::Waiting, "Cancelled");
+    }
+    if report.scheduled.is_some() {
+        return (Tone::Waiting, "Scheduled");
+    }
     match report.verdict {
         RunVerdict::Open => (tone, "Open"),
         RunVerdict::Stuck => (tone, "Stuck"),
@@ -141,12 +146,12 @@ pub(super) fn headline(report: &Report) -> (Tone, &'static str) {
         RunVerdict::Unproven if counts.doors == 0 && counts.unreached == 0 && report.ended.is_some() => {
             (tone, "Nothing found")
         }
-        RunVerdict::Unproven if counts.asked > 0 && report.access == RunVerdict::Shut => {
+        RunVerdict::Unproven if report.settled => (tone, "Shut, except what was waived"),
+        RunVerdict::Unproven if counts.asked > 0 && !report.resumable => {
             let waived = counts.unproven + counts.unreached > 0;
             (tone, if waived { "Shut, except what was waived and work by hand" } else { "Shut, except work by hand" })
         }
         RunVerdict::Unproven => (tone, "Unproven"),
-        RunVerdict::Shut if counts.unproven + counts.unreached > 0 => (Tone::Unproven, "Shut, except what was waived"),
         RunVerdict::Shut => (tone, "Shut"),
     }
 }
@@ -154,6 +159,9 @@ pub(super) fn headline(report: &Report) -> (Tone, &'static str) {
 /// The verdict in sentences, without the headline.
 pub(super) fn summary(report: &Report) -> String {
     let counts = &report.counts;
+    if let Some(said) = not_begun(report) {
+        return said;
+    }
     let mut said = vec![doors(report)];
     if counts.open > 0 {
         let first = report.doors.iter().find(|d| d.after == Word::Open);
@@ -220,6 +228,26 @@ pub(super) fn summary(report: &Report) -> String {
         said.push("The run has not ended.".to_string());
     }
     said.join(" ")
+}
+
+/// Of a run that waits, or that was cancelled before it began. Whatever was seen of it until then, nothing was done.
+fn not_begun(report: &Report) -> Option<String> {
+    let counts = &report.counts;
+    let seen = match counts.doors {
+        0 => String::new(),
+        n => format!(
+            " {} known from a look beforehand.",
+            if n == 1 { "1 way in is".into() } else { format!("{} ways in are", number(n)) }
+        ),
+    };
+    if let Some(cancelled) = &report.cancelled {
+        let (by, vouched) = (cut(&cancelled.by.name, 60), cut(&cancelled.by.asserted_by, 60));
+        let at = moment(cancelled.at, report.reader_zone());
+        let why = sentence(&cut(&cancelled.why, 200));
+        return Some(format!("Nothing was done: {by} ({vouched}) cancelled the run on {at}: {why}{seen}"));
+    }
+    let due = report.scheduled?;
+    Some(format!("Nothing is done until {}.{seen}", moment(due, report.reader_zone())))
 }
 
 fn doors(report: &Report) -> String {

@@ -65,6 +65,8 @@ pub struct Mail {
     pub subject: String,
     /// The rest.
     pub content: Content,
+    /// Not before this moment; at once if there is none.
+    pub not_before: Option<Timestamp>,
 }
 
 /// One mail to one recipient.
@@ -143,13 +145,40 @@ impl Store {
             )
             .bind(id)
             .bind(recipient.as_str())
-            .bind(now.as_millisecond())
+            .bind(mail.not_before.unwrap_or(now).as_millisecond())
             .execute(&mut *change)
             .await
             .map_err(fault)?;
         }
         change.commit().await.map_err(fault)?;
         Ok(true)
+    }
+
+    /// Takes back what was not tried yet of a run's mails whose occasion begins with `kind`, but for the occasions to `keep`: what was to be
+    /// told later has come to nothing.
+    ///
+    /// # Errors
+    /// `Unexpected` if the store cannot be written.
+    pub async fn unqueue(&self, run: &str, kind: &str, keep: &[&str]) -> Result<(), Fault> {
+        let fault = |e: sqlx::Error| self.fault(&e);
+        let keep = serde_json::to_string(keep).unwrap_or_default();
+        let mut change = self.pool.begin().await.map_err(fault)?;
+        sqlx::query(
+            "DELETE FROM delivery WHERE state = 'queued' AND attempts = 0 AND mail IN (SELECT id FROM mail WHERE run = $1 \
+             AND substr(occasion, 1, length($2)) = $2 AND occasion NOT IN (SELECT value FROM json_each($3)))",
+        )
+        .bind(run)
+        .bind(kind)
+        .bind(&keep)
+        .execute(&mut *change)
+        .await
+        .map_err(fault)?;
+        sqlx::query("DELETE FROM mail WHERE run = $1 AND NOT EXISTS (SELECT 1 FROM delivery WHERE mail = mail.id)")
+            .bind(run)
+            .execute(&mut *change)
+            .await
+            .map_err(fault)?;
+        change.commit().await.map_err(fault)
     }
 
     /// The right to send, if nobody else has it. It ends with the process, however that ends.
@@ -274,12 +303,12 @@ impl Store {
             .map_err(|e| self.fault(&e))
     }
 
-    /// Everything that is not delivered is due at once, also what was refused: somebody has mended something.
+    /// Everything that was tried in vain is due at once, also what was refused: somebody has mended something.
     ///
     /// # Errors
     /// `Unexpected` if the store cannot be written.
     pub async fn try_all_again(&self, now: Timestamp) -> Result<(), Fault> {
-        sqlx::query("UPDATE delivery SET state = 'queued', not_before = $1 WHERE state <> 'sent'")
+        sqlx::query("UPDATE delivery SET state = 'queued', not_before = $1 WHERE state <> 'sent' AND attempts > 0")
             .bind(now.as_millisecond())
             .execute(&self.pool)
             .await
@@ -299,15 +328,16 @@ impl Store {
         Ok(at.map(time))
     }
 
-    /// Everything that was not delivered, the oldest first.
+    /// Everything that was not delivered by `now` and should have been, the oldest first.
     ///
     /// # Errors
     /// `Unexpected` if the store cannot be read.
-    pub async fn undelivered(&self) -> Result<Vec<Undelivered>, Fault> {
+    pub async fn undelivered(&self, now: Timestamp) -> Result<Vec<Undelivered>, Fault> {
         let rows = sqlx::query(
             "SELECT run, occasion, recipient, subject, at, state, attempts, not_before, because FROM delivery \
-             JOIN mail ON mail.id = mail WHERE state <> 'sent' ORDER BY delivery.id",
+             JOIN mail ON mail.id = mail WHERE state <> 'sent' AND (attempts > 0 OR not_before <= $1) ORDER BY delivery.id",
         )
+        .bind(now.as_millisecond())
         .fetch_all(&self.pool)
         .await
         .map_err(|e| self.fault(&e))?;
@@ -350,7 +380,14 @@ mod tests {
     fn mail(occasion: &str, to: &[&str]) -> Mail {
         let content = Content { text: "text".into(), html: "<p>text</p>".into(), attachments: Vec::new() };
         let to = to.iter().map(|a| a.parse().unwrap()).collect();
-        Mail { run: "7F3K".into(), occasion: occasion.into(), to, subject: "offboard 7F3K: shut".into(), content }
+        Mail {
+            run: "7F3K".into(),
+            occasion: occasion.into(),
+            to,
+            subject: "offboard 7F3K: shut".into(),
+            content,
+            not_before: None,
+        }
     }
 
     #[tokio::test]
@@ -392,11 +429,33 @@ mod tests {
         }
         let first = store.next_delivery(now).await.unwrap().unwrap();
         store.refused(first.id, &Fault::new(FaultKind::Misconfigured, "no such user")).await.unwrap();
-        let left = store.undelivered().await.unwrap();
+        let left = store.undelivered(at(1_000_000)).await.unwrap();
         assert_eq!(left.iter().map(|u| u.refused).collect::<Vec<_>>(), [true, false]);
         assert_eq!(left[0].because.as_deref(), Some("no such user"));
         store.try_all_again(now).await.unwrap();
-        assert!(store.undelivered().await.unwrap().iter().all(|u| !u.refused));
+        assert!(store.undelivered(at(1_000_000)).await.unwrap().iter().all(|u| !u.refused));
+    }
+
+    #[tokio::test]
+    async fn what_is_told_later_can_come_to_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).await.unwrap();
+        for occasion in ["overdue-1", "overdue-2"] {
+            let later = Mail { not_before: Some(at(60)), ..mail(occasion, &["a@example.com"]) };
+            store.queue(&later, at(0)).await.unwrap();
+        }
+        store.try_all_again(at(0)).await.unwrap();
+        assert!(store.next_delivery(at(59)).await.unwrap().is_none());
+        assert!(store.undelivered(at(59)).await.unwrap().is_empty(), "it waits for its hour, not for a server");
+        assert_eq!(store.next_mail_at().await.unwrap(), Some(at(60)));
+        store.unqueue("7F3K", "overdue-", &["overdue-2"]).await.unwrap();
+        store.unqueue("9Z0Q", "overdue-", &[]).await.unwrap();
+        let left = store.next_delivery(at(60)).await.unwrap().unwrap();
+        assert_eq!(left.occasion, "overdue-2");
+        // What was tried is not taken back: it may have arrived.
+        store.postpone(left.id, at(60), &Fault::new(FaultKind::Busy, "greylisted")).await.unwrap();
+        store.unqueue("7F3K", "overdue-", &[]).await.unwrap();
+        assert_eq!(store.undelivered(at(61)).await.unwrap().len(), 1);
     }
 
     #[tokio::test]

@@ -42,6 +42,9 @@ impl House {
         let to = settings.to.iter().chain(&playbook.report.to).cloned().collect();
         let attachments = attachments(&report, &playbook.report.formats)?;
         let mails = letters::of_run(&Told { report: &report, records: &records, to, attachments })?;
+        let later: Vec<&str> =
+            mails.iter().map(|m| m.occasion.as_str()).filter(|o| o.starts_with(letters::OVERDUE)).collect();
+        store.unqueue(&run.0, letters::OVERDUE, &later).await?;
         let mut new = 0;
         for mail in mails {
             new += usize::from(store.queue(&mail, now).await?);

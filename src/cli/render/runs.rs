@@ -2,8 +2,10 @@
 
 use super::{Style, cell, labelled, name, table, toned_cell, wrapped};
 use crate::engine::Undone;
-use crate::model::{Evidence, Finding, FindingKind, RunId, RunState, RunVerdict, StepId, StepState, Verdict};
+use crate::model::{Evidence, Finding, FindingKind, Person, RunId, RunState, RunVerdict, StepId, StepState, Verdict};
 use crate::report::{Report, Tone, text};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use std::path::{Path, PathBuf};
 
 /// The end of a run. `written` are the reports that were written.
@@ -35,6 +37,9 @@ fn standing(report: &Report, style: &Style) -> String {
         name(&report.run.0)
     );
     out.push_str(&wrapped(&report.summary, 2));
+    if report.scheduled.is_some() || report.cancelled.is_some() {
+        return out;
+    }
     let needs = report.needs();
     if !needs.is_empty() {
         out.push_str(&format!("\n{}\n", style.bold("Needs a person")));
@@ -183,10 +188,18 @@ fn clocks(report: &Report, style: &Style) -> String {
 fn next(report: &Report, style: &Style) -> String {
     let run = name(&report.run.0);
     let mut next = Vec::new();
+    if report.scheduled.is_some() {
+        next.push((format!("offboard reschedule {run} --at TIME"), "another hour; `now` begins it at once"));
+        next.push((format!("offboard cancel {run} --why …"), "not at all"));
+        return listed(next, style);
+    }
+    if report.cancelled.is_some() {
+        return String::new();
+    }
     if let Some(step) = report.steps.iter().find(|s| s.is_asked()) {
         next.push((format!("offboard done {run} {} --evidence FILE", name(&step.id.0)), "closes a manual step"));
     }
-    if report.access != RunVerdict::Shut || report.ended.is_none() {
+    if report.resumable {
         next.push((format!("offboard resume {run}"), "goes on with what is not shut"));
     }
     if report.counts.stuck + report.counts.unreached > 0 {
@@ -200,6 +213,10 @@ fn next(report: &Report, style: &Style) -> String {
     }
     next.push((format!("offboard verify {run}"), "looks at every door again"));
     next.push((format!("offboard report {run}"), "writes the evidence"));
+    listed(next, style)
+}
+
+fn listed(next: Vec<(String, &str)>, style: &Style) -> String {
     let mut out = format!("\n{}\n", style.bold("Next"));
     for (command, why) in next {
         out.push_str(format!("  {command:<36} {}", style.dim(why)).trim_end());
@@ -224,8 +241,15 @@ pub fn list(runs: &[(RunId, RunState)], now: jiff::Timestamp, style: &Style) -> 
             text::number(state.doors.values().filter(shut).count()),
             text::number(state.doors.len())
         );
-        let stands = if state.ended.is_some() { verdict.to_string() } else { "not ended".to_string() };
-        let tone = if state.ended.is_some() { Tone::from(verdict) } else { Tone::Unproven };
+        let (stands, tone) = match (state.waits_until(), &state.cancelled, state.ended) {
+            (Some(at), ..) => {
+                let at = at.to_zoned(style.zone.clone()).strftime("%-d %b %Y, %H:%M %Z");
+                (format!("waits until {at}"), Tone::Waiting)
+            }
+            (_, Some(_), _) => ("cancelled".to_string(), Tone::Waiting),
+            (.., Some(_)) => (verdict.to_string(), Tone::from(verdict)),
+            (.., None) => ("not ended".to_string(), Tone::Unproven),
+        };
         vec![
             cell(&id.0),
             toned_cell(&stands, tone, style),
@@ -283,4 +307,26 @@ pub fn restored(undone: &[Undone], passwords: &Path, style: &Style) -> String {
         out.push_str("Hand them over, then delete the file. Old passwords and keys stay dead.\n");
     }
     out
+}
+
+/// A run that waits for its hour.
+pub fn scheduled(run: &RunId, person: Option<&Person>, due: Option<Timestamp>, style: &Style) -> String {
+    let who = person.map(|p| format!("{} ({})", name(&p.name), name(&p.id.0))).unwrap_or_default();
+    let Some((person, due)) = person.zip(due) else {
+        return format!("{}: run {}, {who}. It begins at once.\n", style.bold("Scheduled"), name(&run.0));
+    };
+    let mut out = format!("{}: run {}, {who}, {}.\n", style.bold("Scheduled"), name(&run.0), hour(due, person, style));
+    for (command, why) in [
+        (format!("offboard reschedule {run} --at TIME"), "another hour"),
+        (format!("offboard cancel {run} --why …"), "not at all"),
+    ] {
+        out.push_str(&format!("  {command:<36} {}\n", style.dim(why)));
+    }
+    out
+}
+
+/// An hour for people: in the person's own zone, and in UTC.
+pub fn hour(at: Timestamp, person: &Person, style: &Style) -> String {
+    let own = person.zone.as_deref().and_then(|zone| TimeZone::get(zone).ok());
+    format!("at {}", text::moment(at, own.as_ref().unwrap_or(&style.zone)))
 }
