@@ -286,7 +286,7 @@ pub(super) async fn obey(shared: Arc<Shared>, asked: Asked) {
         Ok(Err(failure)) => refused(failure.exit, failure.plain()),
         Err(_) => refused(Exit::Unexpected, "error[unexpected]: offboard serve failed; its log says more\n".into()),
     };
-    tracing::info!(order = id.0, run = ?answer.run.as_ref().map(|r| &r.0), exit = answer.exit, "answered");
+    tracing::info!(order = id.0, run = answer.run.as_ref().map(|r| r.0.as_str()), exit = answer.exit, "answered");
     let text = serde_json::to_string(&answer).unwrap_or_default();
     if let Err(fault) = shared.store.answer(id, &text).await {
         tracing::error!(order = id.0, %fault, "an order could not be answered");
@@ -304,7 +304,7 @@ async fn carry_out(shared: &Arc<Shared>, asked: Asked) -> Result<Answer, Failure
             .because(e)
             .hint("run the same version of offboard as the one that serves")
     })?;
-    tracing::info!(order = asked.id.0, what = order.name(), run = ?order.run().map(|r| &r.0), "an order");
+    tracing::info!(order = asked.id.0, what = order.name(), run = order.run().map(|r| r.0.as_str()), "an order");
     // It was begun before its server died: the run is on record, and goes on.
     if let (Order::Run { at, report_to, by, .. }, Some(run)) = (&order, &asked.run) {
         if at.is_some() {
