@@ -242,7 +242,10 @@ impl House {
                 settings.manifest().not_covered.iter().map(|text| (name.clone(), (*text).to_string()))
             })
             .collect();
+        // What is on record must not be believed unseen. The records of this run were checked above; this checks all the others, too.
+        let verified = journal.verify(None).await?;
         let journal = report::Journal {
+            problems: verified.problems.len() as u64 + verified.more,
             head: journal.head().await?,
             records: records.len() as u64,
             key: Some(journal.public_key().fingerprint().0),

@@ -5,7 +5,9 @@ mod cancel;
 mod check;
 mod connectors;
 mod context;
+mod done;
 mod init;
+mod interrupt;
 mod journal;
 mod list;
 mod orders;
@@ -78,6 +80,8 @@ enum Command {
     Restore(restore::Args),
     /// Give a stuck step or an unreached place up, in writing.
     Waive(waive::Args),
+    /// Close a manual step, with what shows that it is done.
+    Done(done::Args),
     /// Write the evidence of a run.
     Report(report::Args),
     /// Check the journal.
@@ -135,6 +139,7 @@ pub fn main() -> ExitCode {
             Command::Verify(args) => verify::run(&context, args).await,
             Command::Restore(args) => restore::run(&context, args).await,
             Command::Waive(args) => waive::run(&context, args).await,
+            Command::Done(args) => done::run(&context, args).await,
             Command::Report(args) => report::run(&context, args).await,
             Command::Journal(args) => journal::run(&context, args).await,
             Command::Connectors(args) => connectors::run(&context, args).await,

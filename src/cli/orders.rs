@@ -2,6 +2,7 @@
 //! is shown, and the exit status, are the same.
 
 use super::context::{Context, clock};
+use super::interrupt::Interrupts;
 use super::outcome::{Exit, Failure};
 use super::{progress, render};
 use crate::daemon::desk::{Watch, holder};
@@ -105,13 +106,14 @@ async fn here(
         eprintln!("warning: run {run}: {error}");
     }
     let desk = Desk { house: Arc::clone(house), journal: journal.clone(), store: store.clone(), clock: clock() };
+    let mut interrupts = Interrupts::listen();
     tokio::select! {
         answer = desk.carry_out(order, terminal) => answer,
-        _ = tokio::signal::ctrl_c() => {
+        signal = interrupts.next() => {
             let name = terminal.run().map_or_else(|| "RUN".to_string(), |run| run.0);
             Err(Failure::new(
                 Exit::Unproven,
-                Fault::new(FaultKind::Unexpected, format!("run {name} was interrupted; what was begun stays on record"))
+                Fault::new(FaultKind::Unexpected, format!("run {name} was interrupted by {signal}; what was begun stays on record"))
                     .hint(format!("offboard resume {name}")),
             ))
         }
@@ -128,9 +130,10 @@ async fn there(
     let body = serde_json::to_string(order)
         .map_err(|e| Fault::new(FaultKind::Unexpected, "the order cannot be written").because(e))?;
     let id = store.put(&body, clock()()).await?;
+    let mut interrupts = Interrupts::listen();
     tokio::select! {
         answer = follow(reading, store, id, terminal) => answer,
-        _ = tokio::signal::ctrl_c() => {
+        _ = interrupts.next() => {
             if store.withdraw(id).await? {
                 let fault = Fault::new(FaultKind::Unexpected, "nothing was done: interrupted before it began");
                 return Err(Failure::new(Exit::Refused, fault));

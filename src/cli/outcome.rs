@@ -60,6 +60,13 @@ impl From<RunVerdict> for Exit {
     }
 }
 
+impl Exit {
+    /// This one, unless the journal as a whole does not verify: then nothing that stands in it can be believed.
+    pub fn unless_tampered(self, journal: &crate::report::Journal) -> Self {
+        if journal.problems > 0 { Self::Tampered } else { self }
+    }
+}
+
 /// A command that could not do its work.
 #[derive(Debug)]
 pub struct Failure {

@@ -46,7 +46,9 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     refuse(&person, &by.name, at.unwrap_or(now), args.although_active)?;
     if !args.yes {
         let draft = house.engine.draft(&person, Some(&playbook)).await;
-        eprint!("{}", render::plan(&person, &playbook.playbook, &draft.places, &context.style_for_errors()));
+        let style = context.style_for_errors();
+        eprint!("{}", render::plan(&person, &playbook.playbook, &draft.places, &style));
+        eprint!("{}", render::by_hand(&house.engine.asks(&playbook, &person), &style));
         let count: usize = draft.places.iter().filter_map(|p| p.found.as_ref().ok()).map(Vec::len).sum();
         if count > playbook.limits.accounts as usize {
             let what = format!(
@@ -108,11 +110,7 @@ pub async fn scheduled(context: &Context, house: &House, journal: &Journal, run:
 /// Shows how a run stands at its end: the same for `run` and `resume`.
 pub async fn shown(context: &Context, house: &House, journal: &Journal, answer: &Answer) -> Result<Exit, Failure> {
     let Some(run) = &answer.run else { return Ok(Exit::numbered(answer.exit)) };
-    // Containing comes first; but what is on record must not be believed unseen.
-    if !house.verify_journal(None).await?.is_sound() {
-        eprintln!("warning: the journal does not verify: offboard journal verify says what was changed");
-    }
     let report = report::of(house, journal, run).await?;
     context.print(|style| render::summary(&report, &answer.written, style), || report.json());
-    Ok(Exit::numbered(answer.exit))
+    Ok(Exit::numbered(answer.exit).unless_tampered(&report.journal))
 }

@@ -23,5 +23,5 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let (answer, journal) = orders::give(context, &house, Order::Verify { run: run.clone(), last: args.last }).await?;
     let report = report::of(&house, &journal, &run).await?;
     context.print(|style| render::summary(&report, &[], style), || report.json());
-    Ok(Exit::numbered(answer.exit))
+    Ok(Exit::numbered(answer.exit).unless_tampered(&report.journal))
 }

@@ -7,7 +7,8 @@ use crate::daemon::Order;
 use crate::model::{RunId, RunState, RunVerdict};
 use std::sync::Arc;
 
-/// Give a stuck step or an unreached place up, in writing. A door that is known to be open stays open.
+/// Give a stuck step or an unreached place up, in writing. It is not queued any more; but a decision is no proof: what is waived counts as
+/// unproven, and a door that is known to be open stays open.
 #[derive(clap::Args)]
 pub struct Args {
     /// The run.

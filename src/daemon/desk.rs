@@ -160,13 +160,17 @@ impl Desk {
                 }
                 Phase::Begun => {
                     let state = RunState::fold(&self.journal.records(run).await?);
-                    if state.is_some_and(|s| s.verdict() != RunVerdict::Shut && !s.is_restored()) {
-                        return Err(refused(
-                            format!("run {run} of {name} is not shut yet"),
+                    if let Some(state) = state.filter(|s| !s.is_settled() && !s.is_restored()) {
+                        let hint = if state.is_resumable() {
                             format!(
                                 "offboard resume {run}: it knows what it has found and done; or a new run with --anew"
-                            ),
-                        ));
+                            )
+                        } else {
+                            format!(
+                                "offboard status {run} says what people still have to do by hand; or a new run with --anew"
+                            )
+                        };
+                        return Err(refused(format!("run {run} of {name} is not shut yet"), hint));
                     }
                 }
             }

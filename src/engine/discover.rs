@@ -92,7 +92,7 @@ impl Run<'_> {
         Ok(accounts)
     }
 
-    /// The playbook's limit on accounts, over all places of the run. Where it is passed nothing more is touched.
+    /// The playbook's limit on accounts, over all places of the run. Once it is passed nothing more is touched, at any place.
     fn within_limits(&self, accounts: &[Account]) -> Result<(), Halt> {
         let limit = self.playbook.limits.accounts as usize;
         // Places are discovered at the same time: an account counts from here on, not from when it is on record.
@@ -101,12 +101,20 @@ impl Run<'_> {
         let fresh: Vec<_> = keys.filter(|key| !admitted.contains(key)).collect();
         let count = admitted.len() + fresh.len();
         if !fresh.is_empty() && count > limit {
-            return Err(Fault::new(FaultKind::Protected, format!("the run would touch {count} accounts or more"))
+            let fault = Fault::new(FaultKind::Protected, format!("the run would touch {count} accounts or more"))
                 .because(format!("the playbook's limit is {limit}"))
-                .hint("offboard plan lists them; if that many is right, raise limits.accounts in the playbook and start a new run")
-                .into());
+                .hint("offboard plan lists them; if that many is right, raise limits.accounts in the playbook and start a new run; if not, offboard restore takes back what was done");
+            return Err(self.over_limit.get_or_init(|| fault).clone().into());
         }
         admitted.extend(fresh);
         Ok(())
+    }
+
+    /// Whether anything may still be touched.
+    ///
+    /// # Errors
+    /// The limit was passed, here or elsewhere.
+    pub(super) fn may_go_on(&self) -> Result<(), Fault> {
+        self.over_limit.get().map_or(Ok(()), |fault| Err(fault.clone()))
     }
 }

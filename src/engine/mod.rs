@@ -1,6 +1,7 @@
 //! Walks the straight line. Takes people, connectors and a journal from `wiring`; touches the world only through connectors, and
 //! writes down what it is about to do before it does it.
 
+mod ask;
 mod discover;
 mod guard;
 mod offboard;
@@ -10,6 +11,7 @@ mod recorder;
 mod restore;
 mod waiting;
 
+pub use ask::DraftAsk;
 pub use guard::{Refusal, refuse, refuse_leaver};
 pub use plan::{Draft, DraftPlace};
 pub use recorder::{Halt, Recorder};
@@ -23,7 +25,7 @@ use crate::roster::{LearnedKeys, Matcher};
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
@@ -149,8 +151,9 @@ pub struct Run<'a> {
     links: Mutex<BTreeMap<PlaceId, Box<dyn Link>>>,
     /// How many places are being worked on.
     at_work: AtomicUsize,
-    /// Accounts that the playbook's limit has let pass.
+    /// Accounts that the playbook's limit has let pass; and the fault, once it has been passed: then nothing more is touched anywhere.
     admitted: Mutex<BTreeSet<(PlaceId, String)>>,
+    over_limit: OnceLock<Fault>,
     /// Whether it can wait for others.
     can_wait: bool,
 }
@@ -182,6 +185,7 @@ impl<'a> Run<'a> {
             links: Mutex::default(),
             at_work: AtomicUsize::new(0),
             admitted: Mutex::default(),
+            over_limit: OnceLock::new(),
             can_wait: false,
         };
         // What an earlier process learned stands in the accounts that it journaled.

@@ -142,6 +142,7 @@ impl Run<'_> {
     /// Applies the steps of one stage; journaled before and after. Says whether all were done, and whether any of them changed
     /// something: what fails again and again is no news to other places.
     async fn apply(&self, link: &mut dyn Link, stage: &str, steps: Vec<Step>, cx: &Cx) -> Result<(bool, bool), Halt> {
+        self.may_go_on()?;
         let attempt = |s: &Step| self.recorder.read(|state| state.step(&s.id).map_or(0, |s| s.attempts) + 1);
         let mut events = vec![Event::Planned { stage: stage.to_string(), steps: steps.clone() }];
         events.extend(steps.iter().map(|s| Event::StepStarted { step: s.id.clone(), attempt: attempt(s) }));

@@ -7,6 +7,7 @@
 
 mod chain;
 mod error;
+mod evidence;
 mod keys;
 mod problem;
 mod read;
@@ -18,6 +19,7 @@ mod walk;
 mod writer;
 
 pub use error::JournalError;
+pub use evidence::{EVIDENCE, keep as keep_evidence};
 pub use keys::{Keys, PUBLIC_KEY, PublicKey, SEALING_KEY, SIGNING_KEY};
 pub use problem::{Problem, Verification};
 pub use run_log::RunLog;

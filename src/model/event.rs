@@ -1,6 +1,8 @@
 //! What the journal records of a run, in order. The report and `resume` know nothing but these.
 
-use super::{Account, Digest, DoorId, Fault, Finding, Look, Outcome, Person, Place, PlaceId, SealedId, Step, StepId};
+use super::{
+    Account, Digest, DoorId, Evidence, Fault, Finding, Look, Outcome, Person, Place, PlaceId, SealedId, Step, StepId,
+};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -113,6 +115,11 @@ pub enum Event {
         /// By whom.
         by: Actor,
     },
+    /// The configuration has come to name more places since the run was asked for. They count as the others do.
+    PlacesAdded {
+        /// Which.
+        places: Vec<Place>,
+    },
     /// A place answered and our login to it worked.
     Reached {
         /// Which.
@@ -191,6 +198,24 @@ pub enum Event {
         target: String,
         /// Why.
         why: String,
+        /// Who.
+        by: Actor,
+    },
+    /// Somebody is about to give access back: from here on the step's doors may open.
+    Restoring {
+        /// Which step is to be taken back.
+        step: StepId,
+        /// Who.
+        by: Actor,
+    },
+    /// Somebody says that a manual step is done.
+    Closed {
+        /// Which.
+        step: StepId,
+        /// What was done, in their words.
+        note: Option<String>,
+        /// What shows it.
+        evidence: Option<Evidence>,
         /// Who.
         by: Actor,
     },

@@ -1,6 +1,6 @@
 //! Rules for playbooks that no type can express.
 
-use super::{Playbook, Rule, Target};
+use super::{Playbook, Rule, Stage, Target};
 use crate::model::Action;
 use crate::source::{Mistake, yaml};
 use std::collections::HashMap;
@@ -83,13 +83,30 @@ fn stages(playbook: &Playbook, document: &yaml::Document, mistakes: &mut Vec<Mis
         }
         for (item, rule) in stage.steps.iter().enumerate() {
             let at = |key| ["stages".into(), number.into(), "steps".into(), item.into(), key];
-            if rule.to != target_of(rule.action) {
-                let target = word(target_of(rule.action));
-                let title = format!("`{}` acts on {target}, not on {}", rule.action, word(rule.to));
-                mistakes.push(document.error(&at("to".into()), title, format!("did you mean `{target}`?")).help(
-                    "valid here: `disable` and `end-sessions` to `accounts`, `revoke` to `credentials`, \
+            let step = ["stages".into(), number.into(), "steps".into(), item.into()];
+            match (rule.to, target_of(rule.action)) {
+                (None, None) => asked(stage, item, &step, document, mistakes),
+                (Some(_), None) => mistakes.push(
+                    document
+                        .error(&at("to".into()), format!("`{}` acts on no account", rule.action), "leave it out")
+                        .help("whom to ask stands under `of`"),
+                ),
+                (None, Some(_)) => mistakes.push(missing(document, &step, "to")),
+                (Some(to), Some(target)) if to != target => {
+                    let (target, title) =
+                        (word(target), format!("`{}` acts on {}, not on {}", rule.action, word(target), word(to)));
+                    mistakes.push(document.error(&at("to".into()), title, format!("did you mean `{target}`?")).help(
+                        "valid here: `disable` and `end-sessions` to `accounts`, `revoke` to `credentials`, \
                          `remove` to `entitlements`",
-                ));
+                    ));
+                }
+                (Some(_), Some(_)) => {}
+            }
+            let only_of_ask =
+                [("of", rule.of.is_some()), ("what", rule.what.is_some()), ("within", rule.within.is_some())];
+            for (key, _) in only_of_ask.iter().filter(|(_, is_there)| *is_there && rule.action != Action::Ask) {
+                let title = format!("`{key}` belongs to `ask`, not to `{}`", rule.action);
+                mistakes.push(document.error(&at((*key).into()), title, "leave it out"));
             }
             if rule.families.as_ref().is_some_and(Vec::is_empty) {
                 mistakes.push(document.error(
@@ -122,12 +139,50 @@ fn disabled_before(playbook: &Playbook, number: usize, rule: &Rule) -> bool {
         .all(|family| earlier().any(|other| other.action == Action::Disable && other.covers(family)))
 }
 
-/// What an action acts on.
-fn target_of(action: Action) -> Target {
+/// The longest sentence that a person is asked to read, in characters.
+const LONGEST_TASK: usize = 300;
+
+/// The rules of `ask`, the step `item` of `stage`, which stands at `path`.
+fn asked(stage: &Stage, item: usize, path: &[yaml::Node], document: &yaml::Document, mistakes: &mut Vec<Mistake>) {
+    let rule = &stage.steps[item];
+    let at = |key: &'static str| [path, &[key.into()]].concat();
+    for (key, is_there) in [("of", rule.of.is_some()), ("what", rule.what.is_some()), ("within", rule.within.is_some())]
+    {
+        if !is_there {
+            mistakes.push(
+                missing(document, path, key)
+                    .help("such as: { do: ask, of: it@example.com, what: \"Collect the laptop\", within: 2d }"),
+            );
+        }
+    }
+    if rule.families.is_some() {
+        mistakes.push(document.error(&at("in"), "a person is asked, not a system", "leave it out"));
+    }
+    let Some(what) = &rule.what else { return };
+    if what.trim().is_empty() || what.trim().contains('\n') || what.chars().count() > LONGEST_TASK {
+        mistakes.push(
+            document
+                .error(&at("what"), "this is not one sentence", "what is to be done")
+                .help(format!("say it in one line of at most {LONGEST_TASK} characters")),
+        );
+    }
+    let same = |other: &&Rule| other.action == Action::Ask && other.of == rule.of && other.what == rule.what;
+    if stage.steps[..item].iter().any(|other| same(&other)) {
+        mistakes.push(document.error(&at("what"), "this is asked twice of the same person", "the second time"));
+    }
+}
+
+fn missing(document: &yaml::Document, path: &[yaml::Node], key: &str) -> Mistake {
+    document.error(path, format!("the key `{key}` is missing"), format!("`{key}` belongs here"))
+}
+
+/// What an action acts on; nothing for what a person does.
+fn target_of(action: Action) -> Option<Target> {
     match action {
-        Action::Disable | Action::EndSessions => Target::Accounts,
-        Action::Revoke => Target::Credentials,
-        Action::Remove => Target::Entitlements,
+        Action::Disable | Action::EndSessions => Some(Target::Accounts),
+        Action::Revoke => Some(Target::Credentials),
+        Action::Remove => Some(Target::Entitlements),
+        Action::Ask => None,
     }
 }
 

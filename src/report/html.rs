@@ -3,7 +3,7 @@
 use super::doors::{DoorLine, Word};
 use super::lanes::Lanes;
 use super::needs::{Need, needs};
-use super::rest::StepLine;
+use super::rest::{ByHand, StepLine};
 use super::text::{self, NAME, WORDS, count, cut, in_fours, number, span};
 use super::words::Tone;
 use super::{Basis, Limit, Met, Report, SystemClock, whole_seconds};
@@ -199,6 +199,20 @@ impl Page<'_> {
         format!("{}: {}", count(c.doors, "way in", "ways in"), parts.join(", "))
     }
 
+    /// Steps that connectors did.
+    fn steps(&self) -> Vec<&StepLine> {
+        self.r.steps.iter().filter(|step| step.by_hand.is_none()).collect()
+    }
+
+    /// Steps that people do, each with how it stands.
+    fn by_hand(&self) -> Vec<(&StepLine, &ByHand)> {
+        self.r.steps.iter().filter_map(|step| Some((step, step.by_hand.as_ref()?))).collect()
+    }
+
+    fn bytes(&self, size: &u64) -> String {
+        count(usize::try_from(*size).unwrap_or(usize::MAX), "byte", "bytes")
+    }
+
     /// A step that was done proves nothing, so it has no mark.
     fn step_tone(&self, step: &StepLine) -> Option<Tone> {
         match step.outcome {
@@ -215,6 +229,7 @@ impl Page<'_> {
             "absent" => "there was nothing left to do it to",
             "failed" => "failed, to be tried again",
             "stuck" => "stuck",
+            "asked" => "asked",
             "started" => "begun; whether it took effect is not known",
             _ => "not begun",
         }

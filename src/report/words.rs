@@ -4,6 +4,7 @@ use super::doors::{DoorLine, Word};
 use super::text::{count, cut, moment, number};
 use super::{Report, rest};
 use crate::model::{Owner, Proof, RunState, RunVerdict};
+use jiff::Timestamp;
 use serde::Serialize;
 
 /// How a headline, a mark or a line is to be seen: word, mark and colour go together.
@@ -90,12 +91,17 @@ pub struct Counts {
     pub stuck: usize,
     /// Steps that are neither done nor stuck nor waived.
     pub unfinished: usize,
+    /// Manual steps that nobody has closed or given up. They are not among `steps`.
+    pub asked: usize,
+    /// Of these, overdue.
+    pub overdue: usize,
 }
 
 impl Counts {
-    pub(super) fn of(state: &RunState, doors: &[DoorLine]) -> Self {
+    pub(super) fn of(state: &RunState, doors: &[DoorLine], now: Timestamp) -> Self {
         let many = |wanted: fn(&DoorLine) -> bool| doors.iter().filter(|d| wanted(d)).count();
-        let steps = rest::steps(state, &[]);
+        let (by_hand, steps): (Vec<_>, Vec<_>) =
+            rest::steps(state, &[], now).into_iter().partition(|s| s.by_hand.is_some());
         let left = |wanted: &[&str]| steps.iter().filter(|s| s.waived.is_none() && wanted.contains(&s.outcome)).count();
         let ambiguous = |(account, _): &&(crate::model::Account, _)| matches!(account.owner, Owner::Ambiguous { .. });
         Self {
@@ -115,12 +121,13 @@ impl Counts {
             steps: steps.len(),
             stuck: left(&["stuck"]),
             unfinished: left(&["planned", "started", "failed"]),
+            asked: by_hand.iter().filter(|s| s.is_asked()).count(),
+            overdue: state.steps.iter().filter(|s| s.is_overdue(now)).count(),
         }
     }
 }
 
-/// The headline: what the run's verdict may be called without saying more than was proved. A waived door keeps the run from
-/// being held back, not from being unproven.
+/// The headline: what the run's verdict may be called without saying more than was proved. A run that only waivers hold back says so.
 pub(super) fn headline(report: &Report) -> (Tone, &'static str) {
     let counts = &report.counts;
     let tone = Tone::from(report.verdict);
@@ -139,8 +146,12 @@ pub(super) fn headline(report: &Report) -> (Tone, &'static str) {
         RunVerdict::Unproven if counts.doors == 0 && counts.unreached == 0 && report.ended.is_some() => {
             (tone, "Nothing found")
         }
+        RunVerdict::Unproven if report.settled => (tone, "Shut, except what was waived"),
+        RunVerdict::Unproven if counts.asked > 0 && !report.resumable => {
+            let waived = counts.unproven + counts.unreached > 0;
+            (tone, if waived { "Shut, except what was waived and work by hand" } else { "Shut, except work by hand" })
+        }
         RunVerdict::Unproven => (tone, "Unproven"),
-        RunVerdict::Shut if counts.unproven + counts.unreached > 0 => (Tone::Unproven, "Shut, except what was waived"),
         RunVerdict::Shut => (tone, "Shut"),
     }
 }
@@ -194,7 +205,19 @@ pub(super) fn summary(report: &Report) -> String {
         let matches = if counts.ambiguous == 1 { "account matches" } else { "accounts match" };
         said.push(format!("{} {matches} more than one person and nothing was done to it.", number(counts.ambiguous)));
     }
-    if counts.open == 0 && report.verdict != RunVerdict::Shut {
+    if counts.asked > 0 {
+        let (verb, them) = if counts.asked == 1 { ("is", "it") } else { ("are", "all of them") };
+        let overdue = match counts.overdue {
+            0 => String::new(),
+            n if n == counts.asked && n == 1 => " and is overdue".to_string(),
+            n => format!("; {} overdue", number(n)),
+        };
+        let what = count(counts.asked, "manual step", "manual steps");
+        said.push(format!(
+            "{what} {verb} to be closed{overdue}: the run is unproven until somebody says that {them} was done."
+        ));
+    }
+    if counts.open == 0 && report.verdict != RunVerdict::Shut && report.access != RunVerdict::Shut {
         said.push("None is known to be open.".to_string());
     }
     said.extend(residual(report));

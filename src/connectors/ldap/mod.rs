@@ -214,7 +214,7 @@ impl Connector for Directory {
             Action::Revoke => mine(DoorKind::SshKey).map(|door| chain(door, false)).collect(),
             Action::Remove => mine(DoorKind::Membership).map(|door| chain(door, true)).collect(),
             // A directory cannot end a bound connection; see `not_covered`.
-            Action::Disable | Action::EndSessions => Vec::new(),
+            Action::Disable | Action::EndSessions | Action::Ask => Vec::new(),
         }
     }
 

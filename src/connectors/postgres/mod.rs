@@ -134,7 +134,7 @@ impl Connector for Postgres {
                 .filter(|d| d.kind == DoorKind::Membership)
                 .map(|d| vec![Step::new(Action::Remove, account, &d.object, vec![d.id.clone()], true)])
                 .collect(),
-            Action::Revoke => Vec::new(),
+            Action::Revoke | Action::Ask => Vec::new(),
         }
     }
 
