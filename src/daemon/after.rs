@@ -67,7 +67,8 @@ pub fn wants_retry(state: &RunState) -> bool {
         Some(fault) => !forbidden(fault),
         None => p.reached_at.is_none(),
     });
-    let undone = state.steps.iter().filter(|s| s.waived.is_none()).any(|s| match &s.progress {
+    // What a person does by hand, a walk cannot.
+    let undone = state.steps.iter().filter(|s| s.waived.is_none() && !s.step.is_by_hand()).any(|s| match &s.progress {
         StepProgress::Done { .. } => false,
         StepProgress::Failed { fault, .. } => !forbidden(fault),
         StepProgress::Planned | StepProgress::Started => true,

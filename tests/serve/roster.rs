@@ -48,14 +48,14 @@ fn a_leaver_is_scheduled_moved_taken_back_and_run_once() {
     let office = office(&lab, "leavers: true");
     set(&office, &leaver, "active", "");
     let mut server = Server::start(&office);
-    set(&office, &leaver, "active", "2031-06-30");
+    set(&office, &leaver, "active", "2030-06-30");
     server.wait_for("the end date is picked up", |_| runs(&office).len() == 1);
     let run = runs(&office)[0]["run"].as_str().unwrap().to_string();
     // The last second of that day in Kolkata.
-    assert_eq!(runs(&office)[0]["scheduled"], "2031-06-30T18:29:59Z");
+    assert_eq!(runs(&office)[0]["scheduled"], "2030-06-30T18:29:59Z");
     assert_eq!(status(&office, &run)["requested_by"]["asserted_by"], "roster");
-    set(&office, &leaver, "active", "2031-07-31");
-    server.wait_for("it is moved", |_| runs(&office)[0]["scheduled"] == "2031-07-31T18:29:59Z");
+    set(&office, &leaver, "active", "2030-07-31");
+    server.wait_for("it is moved", |_| runs(&office)[0]["scheduled"] == "2030-07-31T18:29:59Z");
     set(&office, &leaver, "active", "");
     server.wait_for("it is taken back", |_| runs(&office)[0]["cancelled"] == true);
     set(&office, &leaver, "active", &local(5));
@@ -83,7 +83,7 @@ fn a_roster_that_is_half_written_does_nothing_and_is_said() {
     let (leaver, stays) = (lab.active_person(), lab.active_person());
     let office = office(&lab, "leavers: true");
     set(&office, &leaver, "active", "");
-    set(&office, &stays, "active", "2031-06-30");
+    set(&office, &stays, "active", "2030-06-30");
     let mut server = Server::start(&office);
     server.wait_for("the first is picked up", |_| runs(&office).len() == 1);
     // An export that is cut off in the middle of a row: whoever comes after it is missing, and so is the end date.
@@ -93,7 +93,7 @@ fn a_roster_that_is_half_written_does_nothing_and_is_said() {
     let (_, page) = server.page("/readyz");
     assert!(page["wrong"][0].as_str().unwrap().starts_with("configuration: error[roster]"), "{page:#}");
     assert_eq!(server.page("/healthz").0, 200, "it is alive all the same");
-    assert_eq!(runs(&office)[0]["cancelled"], false, "nobody is taken back");
+    assert!(!server.log().contains("takes a leaver back"));
     // Cut off at the end of a row it can be read, and lacks people: nobody is taken back for that either.
     let short: String = whole.lines().filter(|l| !l.starts_with(&stays.id)).map(|l| format!("{l}\n")).collect();
     std::fs::write(office.path("roster.csv"), short).unwrap();
@@ -101,7 +101,7 @@ fn a_roster_that_is_half_written_does_nothing_and_is_said() {
     std::thread::sleep(std::time::Duration::from_secs(2));
     assert_eq!(runs(&office)[0]["cancelled"], false);
     std::fs::write(office.path("roster.csv"), whole).unwrap();
-    set(&office, &leaver, "active", "2031-06-30");
+    set(&office, &leaver, "active", "2030-06-30");
     server.wait_for("the second is picked up", |_| runs(&office).len() == 2);
     // A mistake in offboard.yaml or a playbook is the same.
     office.edit("offboard.yaml", |text| text + "nonsense: true\n");
@@ -125,9 +125,9 @@ fn a_crowd_and_those_long_gone_are_run_by_nobody() {
         key: std::path::PathBuf::new(),
     };
     for n in 1..=3 {
-        set(&office, &person(n), "active", "2031-06-30");
+        set(&office, &person(n), "active", "2030-06-30");
     }
-    set(&office, &person(4), "active", "2031-12-31");
+    set(&office, &person(4), "active", "2030-12-31");
     set(&office, &person(5), "terminated", "2024-01-31");
     set(&office, &person(6), "terminated", "");
     set(&office, &person(7), "active", "1970-01-01");
