@@ -80,17 +80,22 @@ impl Desk {
                 self.look(&run, Look { last, can_wait: false }, watch).await
             }
             Order::Waive { run, target, why, by } => {
-                let (id, why) = (self.begun(&run, "waive").await?, reason(&why)?.to_string());
-                let mut answer = self
-                    .change(id, watch, async |run: &Run<'_>| {
-                        refuse_leaver(&run.recorder().read(|s| s.request.person.clone()), &by.name)?;
-                        Ok(run.waive(&target, &why, by.clone()).await?)
-                    })
-                    .await?;
-                let records = self.journal.records(answer.run.as_ref().unwrap_or(&run)).await?;
-                let verdict = RunState::fold(&records).map_or(RunVerdict::Unproven, |s| s.verdict());
-                answer.exit = Exit::from(verdict) as u8;
-                Ok(answer)
+                let (run, why) = (self.begun(&run, "waive").await?, reason(&why)?.to_string());
+                let done = self.change(run.clone(), watch, async |run: &Run<'_>| {
+                    refuse_leaver(&run.recorder().read(|s| s.request.person.clone()), &by.name)?;
+                    Ok(run.waive(&target, &why, by.clone()).await?)
+                });
+                done.await?;
+                self.as_it_stands(run).await
+            }
+            Order::Done { run, step, note, evidence, by } => {
+                let run = self.begun(&run, "close").await?;
+                let done = self.change(run.clone(), watch, async |run: &Run<'_>| {
+                    refuse_leaver(&run.recorder().read(|s| s.request.person.clone()), &by.name)?;
+                    Ok(run.close(&step, note.clone(), evidence.clone(), by.clone()).await?)
+                });
+                done.await?;
+                self.as_it_stands(run).await
             }
         }
     }
@@ -263,6 +268,12 @@ impl Desk {
         drop(run);
         self.settled(&id).await;
         Ok(answer(id, Exit::Fine))
+    }
+
+    /// What is answered when a run was changed: how it stands now.
+    async fn as_it_stands(&self, run: RunId) -> Result<Answer, Failure> {
+        let state = RunState::fold(&self.journal.records(&run).await?);
+        Ok(answer(run, state.map_or(RunVerdict::Unproven, |s| s.verdict()).into()))
     }
 
     /// The run of that name, which must have begun.

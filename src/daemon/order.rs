@@ -1,7 +1,7 @@
 //! What can be asked, by a command or of a running `offboard serve`, and what comes back. The very same order does the very same thing in
 //! both. None of these holds a secret.
 
-use crate::model::{Actor, RunId};
+use crate::model::{Actor, Evidence, RunId, StepId};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -72,6 +72,19 @@ pub enum Order {
         /// Who asks.
         by: Actor,
     },
+    /// A manual step is closed.
+    Done {
+        /// The run.
+        run: RunId,
+        /// The step.
+        step: StepId,
+        /// What was done.
+        note: Option<String>,
+        /// What shows it; its copy is kept already.
+        evidence: Option<Evidence>,
+        /// Who asks.
+        by: Actor,
+    },
 }
 
 impl Order {
@@ -83,7 +96,8 @@ impl Order {
             | Self::Reschedule { run, .. }
             | Self::Resume { run, .. }
             | Self::Verify { run, .. }
-            | Self::Waive { run, .. } => Some(run),
+            | Self::Waive { run, .. }
+            | Self::Done { run, .. } => Some(run),
         }
     }
 
@@ -97,6 +111,7 @@ impl Order {
             Self::Resume { .. } => "resume",
             Self::Verify { .. } => "verify",
             Self::Waive { .. } => "waive",
+            Self::Done { .. } => "done",
         }
     }
 }
