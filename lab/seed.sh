@@ -33,7 +33,7 @@ person_keys() {
 }
 
 host_keys() {
-  local h; for h in "${HOSTS[@]}"; do
+  local h; for h in "${HOSTS[@]}" "$GATEWAY"; do
     mkdir -p "$LAB/hosts/$h" && ssh-keygen -q -t ed25519 -N '' -C "root@$h" -f "$LAB/hosts/$h/ssh_host_ed25519_key" </dev/null || return
     echo "$h.sunrise.test,${ADDRESS[$h]} $(cut -d' ' -f1,2 "$LAB/hosts/$h/ssh_host_ed25519_key.pub")" >>"$LAB/known_hosts"
   done

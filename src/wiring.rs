@@ -42,10 +42,11 @@ impl House {
         let roster = Arc::new(config.roster()?);
         let connectors = config.connectors()?;
         let mut warnings = config.warnings(&connectors);
+        warnings.extend(config.warnings_about_people(&roster));
         warnings.extend(roster.warnings().iter().cloned());
         let own: Vec<_> = connectors.iter().flat_map(|c| c.own_keys()).collect();
         let matcher = Matcher::new(Arc::clone(&roster), &config.accounts, &config.keys_of, &config.protected, own);
-        let engine = Engine::new(connectors, matcher, clock, TIMEOUT);
+        let engine = Engine::new(connectors, matcher, clock, TIMEOUT).with_secrets(config.secrets.clone());
         Ok(Self { config, roster, engine, warnings })
     }
 

@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 static MANIFEST: Manifest =
-    Manifest { name: "obedient", family: Family::Host, doors: &[], privileges: &[], not_covered: &[] };
+    Manifest { name: "obedient", family: Family::Host, doors: &[], privileges: &[], not_covered: &[], rotates: &[] };
 
 /// Places `few`, with one account of the leaver's, and `many`, with two. `few` is read only when `many` was given up.
 struct Obedient {

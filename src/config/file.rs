@@ -2,7 +2,7 @@
 
 use super::limits::{Clock, Preset};
 use crate::connectors::SystemSettings;
-use crate::model::SystemName;
+use crate::model::{SecretName, SharedSecret, SystemName};
 use crate::roster::{Mapping, Protected};
 use crate::source::Period;
 use schemars::JsonSchema;
@@ -45,6 +45,9 @@ pub struct File {
     /// Accounts that are never disabled.
     #[serde(default)]
     pub protected: Vec<Protected>,
+    /// Passwords that programs log in with and that people may know, each by a name that you give it.
+    #[serde(default)]
+    pub secrets: BTreeMap<SecretName, SharedSecret>,
     /// How `offboard serve` works.
     #[serde(default)]
     pub serve: Serve,

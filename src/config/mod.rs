@@ -7,10 +7,11 @@
 mod check;
 mod file;
 mod limits;
+mod secrets;
 
 use crate::connector::Connector;
 use crate::connectors::SystemSettings;
-use crate::model::{Digest, InputDigest, SystemName};
+use crate::model::{Digest, InputDigest, SecretName, SharedSecret, SystemName};
 use crate::roster::{KeyOf, Mapping, Protected, Roster};
 use crate::source::{Mistake, Mistakes, yaml};
 use crate::wire::guarded::{self, Access};
@@ -46,6 +47,8 @@ pub struct Config {
     pub protected: Vec<Protected>,
     /// How `offboard serve` works.
     pub serve: Serve,
+    /// Passwords that programs share, by name.
+    pub secrets: BTreeMap<SecretName, SharedSecret>,
     /// The folder of `offboard.yaml`; relative paths start here.
     pub base: PathBuf,
     /// `offboard.yaml` and every file that systems name, but for passwords.
@@ -102,6 +105,7 @@ impl Config {
             keys_of,
             protected: file.protected.clone(),
             serve: file.serve,
+            secrets: file.secrets.clone(),
             base,
             digests,
             file,
@@ -145,6 +149,7 @@ impl Config {
                 }
             }
         }
+        mistakes.extend(secrets::places(&self.file, &self.document, &connectors));
         Mistakes::unless_usable(mistakes)?;
         Ok(connectors)
     }
@@ -169,6 +174,11 @@ impl Config {
             }
         }
         warnings
+    }
+
+    /// What somebody should look at in what the configuration says of people.
+    pub fn warnings_about_people(&self, roster: &Roster) -> Vec<Mistake> {
+        check::departments(&self.file, &self.document, roster)
     }
 
     fn at(&self, system: &SystemName, label: &str) -> crate::source::Spot {

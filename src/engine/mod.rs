@@ -9,6 +9,7 @@ mod place;
 mod plan;
 mod recorder;
 mod restore;
+mod rotate;
 mod waiting;
 
 pub use ask::DraftAsk;
@@ -16,10 +17,14 @@ pub use guard::{Refusal, refuse, refuse_leaver};
 pub use plan::{Draft, DraftPlace};
 pub use recorder::{Halt, Recorder};
 pub use restore::Undone;
+pub use rotate::{PartHealth, SecretHealth};
 
 use crate::connector::{Connector, Cx, Link, Wanted};
 use crate::journal::RunLog;
-use crate::model::{Account, Actor, Event, Fault, FaultKind, Finding, Person, Place, PlaceId, StepId, SystemName};
+use crate::model::{
+    Account, Actor, DoorId, Event, Fault, FaultKind, Finding, Person, Place, PlaceId, SecretName, SharedSecret, StepId,
+    SystemName,
+};
 use crate::playbook::Playbook;
 use crate::roster::{LearnedKeys, Matcher};
 use jiff::Timestamp;
@@ -41,6 +46,8 @@ pub struct Engine {
     timeout: Duration,
     opening: Arc<Semaphore>,
     working: BTreeMap<SystemName, Slots>,
+    /// Passwords that programs share.
+    secrets: BTreeMap<SecretName, SharedSecret>,
 }
 
 /// How many places of one system are worked on at the same time, over all runs.
@@ -73,7 +80,8 @@ impl Engine {
             .flat_map(|c| c.places().into_iter().map(|p| (p.system, c.parallel())))
             .map(|(system, parallel)| (system, Slots::new(parallel)))
             .collect();
-        Self { connectors, matcher, clock, timeout, opening: Arc::new(Semaphore::new(OPENING)), working }
+        let opening = Arc::new(Semaphore::new(OPENING));
+        Self { connectors, matcher, clock, timeout, opening, working, secrets: BTreeMap::new() }
     }
 
     /// This engine, in the slots of an older one whose runs may still go on: a limit holds over both.
@@ -156,7 +164,12 @@ pub struct Run<'a> {
     over_limit: OnceLock<Fault>,
     /// Whether it can wait for others.
     can_wait: bool,
+    /// The old and the new value of shared secrets, by door.
+    secrets: Mutex<BTreeMap<DoorId, Values>>,
 }
+
+/// The old and the new value of a shared secret, as far as they are known.
+type Values = (Option<secrecy::SecretString>, Option<secrecy::SecretString>);
 
 impl<'a> Run<'a> {
     /// Takes a run up, new or old: what the journal says of it is all there is to know.
@@ -187,7 +200,9 @@ impl<'a> Run<'a> {
             admitted: Mutex::default(),
             over_limit: OnceLock::new(),
             can_wait: false,
+            secrets: Mutex::default(),
         };
+        run.unseal_secrets().await?;
         // What an earlier process learned stands in the accounts that it journaled.
         let accounts: Vec<Account> = run.recorder.read(|s| s.accounts.values().map(|(a, _)| a.clone()).collect());
         for account in &accounts {

@@ -190,6 +190,7 @@ impl Run<'_> {
         if doors.is_empty() {
             return Ok(true);
         }
+        link.keep(self.known_secrets(&place.id));
         match timeout(LOOK_BEFORE, link.look(&doors, false, cx)).await {
             Ok(looks) => {
                 let mut looks = looks.into_iter();
@@ -215,6 +216,7 @@ impl Run<'_> {
         if doors.is_empty() {
             return Ok(());
         }
+        link.keep(self.known_secrets(&place.id));
         let looks = self.engine.in_time(&format!("{}: looking", place.id), 10, link.look(&doors, true, cx)).await;
         let mut looks = looks.map(Vec::into_iter);
         self.looked(doors, LookAt::After, |_| match &mut looks {

@@ -1,7 +1,8 @@
 //! What the journal records of a run, in order. The report and `resume` know nothing but these.
 
 use super::{
-    Account, Digest, DoorId, Evidence, Fault, Finding, Look, Outcome, Person, Place, PlaceId, SealedId, Step, StepId,
+    Account, Digest, DoorId, Evidence, Fault, Finding, Look, Outcome, Person, Place, PlaceId, SealedId, Seen, Step,
+    StepId, Which,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -182,6 +183,24 @@ pub enum Event {
         fault: Fault,
         /// Whether it will not be tried again in this run of the engine: it is stuck.
         last: bool,
+    },
+    /// A value of a shared secret was sealed, before it was set anywhere.
+    SecretSealed {
+        /// The secret's door at its source.
+        door: DoorId,
+        /// Which value.
+        which: Which,
+        /// Where it is sealed.
+        sealed: SealedId,
+    },
+    /// What a participant of a rotation saw, for a later phase.
+    SecretSeen {
+        /// The secret's door at its source.
+        door: DoorId,
+        /// Whose: the step that it came from.
+        step: StepId,
+        /// What.
+        seen: Seen,
     },
     /// A door was looked at.
     Looked {

@@ -21,7 +21,10 @@ pub use fault::{Fault, FaultKind};
 pub use finding::{Finding, FindingKind};
 pub use mail::MailAddress;
 pub use person::{Fingerprint, Person, PersonId, WorkerStatus};
-pub use run::{Closing, DoorState, PlaceState, RunState, StepProgress, StepState, Waiver};
-pub use secret::{SealedId, SecretRef};
+pub use run::{Closing, DoorState, PlaceState, RunState, SecretState, StepProgress, StepState, Waiver};
+pub use secret::{
+    KnownTo, Part, PartKind, Phase, SealedId, SecretConsumer, SecretName, SecretRef, SecretSource, Seen, SharedSecret,
+    Which,
+};
 pub use step::{Action, BY_HAND, Chain, Evidence, Outcome, Restored, Step, StepId, Undo};
 pub use verdict::{Look, Proof, Residual, RunVerdict, Verdict};

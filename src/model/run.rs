@@ -2,7 +2,7 @@
 
 use super::{
     Account, Action, Actor, Clocks, Door, DoorId, Event, Evidence, Fault, Finding, FindingKind, Look, LookAt, Outcome,
-    Place, PlaceId, Record, RunRequest, RunVerdict, SealedId, Step, StepId, Verdict,
+    Place, PlaceId, Record, RunRequest, RunVerdict, SealedId, Seen, Step, StepId, Verdict, Which,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -122,6 +122,17 @@ pub struct PlaceState {
     pub waived: Option<Waiver>,
 }
 
+/// A shared secret that this run rotates.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SecretState {
+    /// Where the value is sealed that the leaver may know.
+    pub old: Option<SealedId>,
+    /// Where the new value is sealed.
+    pub new: Option<SealedId>,
+    /// What each participant saw, by the step that it came from.
+    pub seen: BTreeMap<StepId, Seen>,
+}
+
 /// Everything that the records of one run say.
 #[derive(Clone, Debug)]
 pub struct RunState {
@@ -145,6 +156,8 @@ pub struct RunState {
     pub prepared: Option<Timestamp>,
     /// When, why and by whom it was cancelled.
     pub cancelled: Option<(Timestamp, String, Actor)>,
+    /// Shared secrets by their doors.
+    pub secrets: BTreeMap<DoorId, SecretState>,
     /// When work began.
     pub started: Option<Timestamp>,
     /// When the engine last stopped, and how the run then stood.
@@ -173,6 +186,7 @@ impl RunState {
             scheduled: Vec::new(),
             prepared: None,
             cancelled: None,
+            secrets: BTreeMap::new(),
             started: None,
             ended: None,
             walked: None,
@@ -280,6 +294,16 @@ impl RunState {
                     }
                 }
             }
+            Event::SecretSealed { door, which, sealed } => {
+                let secret = self.secrets.entry(door.clone()).or_default();
+                match which {
+                    Which::Old => secret.old = Some(sealed.clone()),
+                    Which::New => secret.new = Some(sealed.clone()),
+                }
+            }
+            Event::SecretSeen { door, step, seen } => {
+                self.secrets.entry(door.clone()).or_default().seen.entry(step.clone()).or_default().merge(seen);
+            }
             Event::Waived { target, why, by } => {
                 let waiver = Waiver { why: why.clone(), by: by.clone(), at };
                 if let Some(place) = self.places.values_mut().find(|p| p.place.id.0 == *target) {
@@ -299,7 +323,14 @@ impl RunState {
                 self.with_step(step, |s| s.restored = Some((at, by.clone(), note.clone())));
                 self.forget_looks(step);
             }
-            Event::Destroyed { sealed } => self.destroyed.push(sealed.clone()),
+            Event::Destroyed { sealed } => {
+                for secret in self.secrets.values_mut() {
+                    for value in [&mut secret.old, &mut secret.new] {
+                        value.take_if(|id| id == sealed);
+                    }
+                }
+                self.destroyed.push(sealed.clone());
+            }
             Event::Ended { verdict } => {
                 self.ended = Some((at, *verdict));
                 self.walked.get_or_insert(at);
@@ -482,10 +513,11 @@ impl RunState {
         let all_shut = self.ended.is_some() && self.access() == RunVerdict::Shut;
         let contained = last_done(|a| matches!(a, Action::Disable | Action::Revoke));
         let sessions_ended = last_done(|a| a == Action::EndSessions);
+        let rotated = last_done(|a| a == Action::Rotate);
         let residuals = || self.doors.values().filter_map(|d| d.after.as_ref()?.1.residual.as_ref());
         let endless = residuals().any(|r| r.until.is_none());
         let last_possible_access = if all_shut && !endless {
-            residuals().filter_map(|r| r.until).chain(contained).chain(sessions_ended).max()
+            residuals().filter_map(|r| r.until).chain(contained).chain(sessions_ended).chain(rotated).max()
         } else {
             None
         };

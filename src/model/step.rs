@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What a step does. All but `delete` can be taken back.
+/// What a step does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Action {
@@ -17,6 +17,8 @@ pub enum Action {
     Revoke,
     /// An entitlement is taken away.
     Remove,
+    /// A shared secret is replaced by one that the leaver does not know.
+    Rotate,
     /// A person is asked to do something by hand; no connector does it.
     Ask,
 }
@@ -28,6 +30,7 @@ impl std::fmt::Display for Action {
             Self::EndSessions => "end-sessions",
             Self::Revoke => "revoke",
             Self::Remove => "remove",
+            Self::Rotate => "rotate",
             Self::Ask => "ask",
         })
     }

@@ -97,7 +97,7 @@ fn stages(playbook: &Playbook, document: &yaml::Document, mistakes: &mut Vec<Mis
                         (word(target), format!("`{}` acts on {}, not on {}", rule.action, word(target), word(to)));
                     mistakes.push(document.error(&at("to".into()), title, format!("did you mean `{target}`?")).help(
                         "valid here: `disable` and `end-sessions` to `accounts`, `revoke` to `credentials`, \
-                         `remove` to `entitlements`",
+                         `remove` to `entitlements`, `rotate` to `shared-secrets`",
                     ));
                 }
                 (Some(_), Some(_)) => {}
@@ -115,6 +115,7 @@ fn stages(playbook: &Playbook, document: &yaml::Document, mistakes: &mut Vec<Mis
                     "leave it out for all",
                 ));
             }
+            rotation(playbook, document, number, item, mistakes);
             if rule.action == Action::EndSessions && !disabled_before(playbook, number, rule) {
                 mistakes.push(
                     document
@@ -126,6 +127,36 @@ fn stages(playbook: &Playbook, document: &yaml::Document, mistakes: &mut Vec<Mis
                 );
             }
         }
+    }
+}
+
+/// A rotation says which secrets, and comes when the doors are shut: a leaver who is still inside would read the new value.
+fn rotation(playbook: &Playbook, document: &yaml::Document, number: usize, item: usize, mistakes: &mut Vec<Mistake>) {
+    let rule = &playbook.stages[number].steps[item];
+    let at = |key| ["stages".into(), number.into(), "steps".into(), item.into(), key];
+    if rule.action != Action::Rotate {
+        if rule.secrets.is_some() {
+            let title = format!("`{}` knows no `where`", rule.action);
+            mistakes.push(document.error(&at("where".into()), title, "only `rotate` does").help("remove it"));
+        }
+        return;
+    }
+    if rule.secrets.is_none() {
+        mistakes.push(
+            document
+                .error(&at("do".into()), "which secrets are rotated?", "`where` is missing")
+                .help("write `{ do: rotate, to: shared-secrets, where: { known-to: leaver } }`"),
+        );
+    }
+    let shuts =
+        |other: &Rule| matches!(other.action, Action::Disable | Action::EndSessions | Action::Revoke | Action::Remove);
+    if playbook.stages[number..].iter().flat_map(|stage| &stage.steps).any(shuts) {
+        mistakes.push(
+            document
+                .error(&at("do".into()), "secrets are rotated before every door is shut", "too early")
+                .note("a leaver who is still inside would read the new value")
+                .help("put it into a stage of its own, after all that disable, end sessions, revoke or remove"),
+        );
     }
 }
 
@@ -182,6 +213,7 @@ fn target_of(action: Action) -> Option<Target> {
         Action::Disable | Action::EndSessions => Some(Target::Accounts),
         Action::Revoke => Some(Target::Credentials),
         Action::Remove => Some(Target::Entitlements),
+        Action::Rotate => Some(Target::SharedSecrets),
         Action::Ask => None,
     }
 }
@@ -191,5 +223,6 @@ fn word(target: Target) -> &'static str {
         Target::Accounts => "accounts",
         Target::Credentials => "credentials",
         Target::Entitlements => "entitlements",
+        Target::SharedSecrets => "shared-secrets",
     }
 }

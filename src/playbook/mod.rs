@@ -17,7 +17,6 @@ pub use selection::select;
 
 /// What a later version will know. Written today, it is a mistake that says so.
 const LATER: &[&str] = &[
-    "rotate",
     "delete",
     "schedule",
     "zone",
@@ -26,11 +25,9 @@ const LATER: &[&str] = &[
     "share",
     "after",
     "two-person",
-    "known-to",
     "joiner",
     "mover",
     "sweep",
-    "shared-secrets",
     "findings",
     "unclaimed",
     "csv",
@@ -152,6 +149,25 @@ pub struct Rule {
     /// With `ask`: how long it may take, from the start of the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub within: Option<Period>,
+    /// With `rotate`: which secrets.
+    #[serde(default, rename = "where", skip_serializing_if = "Option::is_none")]
+    pub secrets: Option<Secrets>,
+}
+
+/// Which shared secrets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Secrets {
+    /// Those that this person may know, as `offboard.yaml` says.
+    pub known_to: KnownTo,
+}
+
+/// Who may know a secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum KnownTo {
+    /// The person who leaves.
+    Leaver,
 }
 
 impl Rule {
@@ -171,6 +187,8 @@ pub enum Target {
     Credentials,
     /// Groups and roles: with `remove`.
     Entitlements,
+    /// Passwords that programs log in with: with `rotate`.
+    SharedSecrets,
 }
 
 /// How it is proved.

@@ -149,9 +149,11 @@ impl Page<'_> {
             DoorKind::Password => "Password",
             DoorKind::Login => "Login",
             DoorKind::SshKey => "SSH key",
+            DoorKind::Certificate => "Certificate",
             DoorKind::Session => "Live sessions",
             DoorKind::Job => "Scheduled jobs",
             DoorKind::Membership => "Membership",
+            DoorKind::SharedSecret => "Shared secret",
         }
     }
 

@@ -6,7 +6,7 @@ use super::doors::{DoorLine, Word};
 use super::rest::{StepLine, Unreached};
 use super::text::{self, NAME, WORDS, count, cut, number};
 use super::words::Tone;
-use crate::model::{Finding, FindingKind};
+use crate::model::{Action, Finding, FindingKind};
 use std::collections::BTreeSet;
 
 /// So many doors are named where they are told together; the table of doors has them all.
@@ -118,6 +118,10 @@ fn open(report: &Report, door: &DoorLine) -> Need {
         means,
         words: Some(cut(&door.reply, WORDS)),
         hint: Some(match door.action {
+            Some(Action::Rotate) => format!(
+                "offboard resume {} goes on with the rotation; where that is done, a new run (--anew) sets a new value.",
+                cut(&report.run.0, 16)
+            ),
             Some(_) => format!("offboard resume {} shuts it again.", cut(&report.run.0, 16)),
             None => format!(
                 "offboard does not touch it: take it out by hand, then offboard verify {}.",

@@ -14,15 +14,17 @@ pub fn plan(person: &Person, playbook: &str, places: &[DraftPlace], style: &Styl
     let mut out = format!("{}\nNothing was changed.\n", style.bold(&title));
     out.push_str(&by_place(places, style, |place| {
         let accounts = place.found.as_deref().unwrap_or_default();
-        accounts.iter().map(|account| planned(account, &place.steps, person, style)).collect()
+        let told: String = accounts.iter().map(|account| planned(account, &place.steps, person, style)).collect();
+        told + &elsewhere(accounts, &place.steps, style)
     }));
     out.push_str(&uncovered(places, style));
     out.push_str(&findings(places, style));
     out.push_str(&unreached(places, style));
     let all: Vec<_> = places.iter().flat_map(|p| distinct(&p.steps)).map(|(_, step)| step).collect();
     let acting = places.iter().filter(|p| !p.steps.is_empty()).count();
-    // Nobody takes the end of a session back; that of a key is worth a word.
-    let gone = all.iter().filter(|step| !step.reversible && step.action != Action::EndSessions).count();
+    // Nobody takes the end of a session or an old password back; that of a key is worth a word.
+    let kept = |step: &Step| step.reversible || matches!(step.action, Action::EndSessions | Action::Rotate);
+    let gone = all.iter().filter(|step| !kept(step)).count();
     let gone = if gone > 0 { format!(" ({} cannot be taken back)", text::number(gone)) } else { String::new() };
     let steps = text::count(all.len(), "step", "steps") + &gone;
     out.push('\n');
@@ -118,7 +120,7 @@ fn planned(account: &Account, steps: &[(String, Step)], person: &Person, style: 
         let begin = format!("    {:<12}", step.action.to_string());
         let doors: Vec<_> = account.doors.iter().filter(|d| step.shuts.contains(&d.id)).collect();
         let column = begin.chars().count() + 1;
-        let what: Vec<String> = match doors.is_empty() {
+        let what: Vec<String> = match doors.is_empty() || step.action == Action::Rotate {
             true => vec![name(&step.object)],
             false => doors.iter().map(|d| door(d, account, step.object.is_empty(), column)).collect(),
         };
@@ -131,6 +133,19 @@ fn planned(account: &Account, steps: &[(String, Step)], person: &Person, style: 
         };
         out.push_str(format!("{begin} {told}").trim_end());
         out.push('\n');
+    }
+    out
+}
+
+/// The steps of rotations on what is no account: a file on a host.
+fn elsewhere(accounts: &[Account], steps: &[(String, Step)], style: &Style) -> String {
+    let mut out = String::new();
+    let mut last = None;
+    for (_, step) in distinct(steps).into_iter().filter(|(_, s)| accounts.iter().all(|a| a.native_id != s.account)) {
+        if last.replace(&step.account) != Some(&step.account) {
+            out.push_str(&format!("  {}\n", style.bold(&name(&step.account))));
+        }
+        out.push_str(&format!("    {:<12} {}\n", step.action.to_string(), name(&step.object)));
     }
     out
 }

@@ -270,9 +270,9 @@ impl DirectoryLink {
                 FaultKind::Misconfigured,
                 format!("{}: a directory cannot end a bound connection", self.name()),
             )),
-            Action::Ask => Err(Fault::new(
+            Action::Ask | Action::Rotate => Err(Fault::new(
                 FaultKind::Unexpected,
-                format!("{}: what a person is asked to do is no step for a directory", self.name()),
+                format!("{}: a directory takes no part in this step", self.name()),
             )),
         }
     }
@@ -282,7 +282,7 @@ impl DirectoryLink {
         match undo.step.action {
             Action::Disable => self.enable(&undo.account).await,
             Action::Remove => self.rejoin(&undo.step.account, &undo.step.object).await,
-            Action::Revoke | Action::EndSessions | Action::Ask => Ok(Restored {
+            Action::Revoke | Action::EndSessions | Action::Ask | Action::Rotate => Ok(Restored {
                 note: "old keys are not revived; have a new one registered".into(),
                 one_time_password: None,
             }),

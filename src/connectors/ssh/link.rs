@@ -4,7 +4,7 @@ use super::baseline::Baseline;
 use super::discover::{Discovery, Sought, note_writers};
 use super::survey::Survey;
 use super::{Fleet, HostAt};
-use crate::connector::{Cx, Health, Link, Scope};
+use crate::connector::{Cx, Health, Link, Scope, Taken, Turn};
 use crate::model::{Account, Door, Fault, FaultKind, Finding, Fingerprint, Look, Outcome, Restored, Step, Undo};
 use crate::wire::shell::{CallError, Closed, Login, Script, Shell};
 use async_trait::async_trait;
@@ -22,11 +22,12 @@ const MOST: usize = 96 * 1024 * 1024;
 fn script() -> &'static str {
     static SCRIPT: OnceLock<String> = OnceLock::new();
     SCRIPT.get_or_init(|| {
-        const PARTS: [&str; 4] = [
+        const PARTS: [&str; 5] = [
             include_str!("script/common.sh"),
             include_str!("script/tables.sh"),
             include_str!("script/survey.sh"),
             include_str!("script/change.sh"),
+            include_str!("script/secret.sh"),
         ];
         PARTS
             .iter()
@@ -133,9 +134,14 @@ impl SshLink {
 
     /// Calls the script; what it prints goes into `survey`.
     pub(super) async fn call(&mut self, text: &str, mut survey: Survey) -> Result<Survey, Fault> {
+        self.ask(text, &mut |line| survey.line(line)).await.map(|()| survey)
+    }
+
+    /// Calls the script; what it prints goes to `each`, line by line.
+    pub(super) async fn ask(&mut self, text: &str, each: &mut (dyn FnMut(&[u8]) + Send)) -> Result<(), Fault> {
         self.recent = None;
-        match self.script.call(text, MOST, &mut |line| survey.line(line)).await {
-            Ok(()) => Ok(survey),
+        match self.script.call(text, MOST, each).await {
+            Ok(()) => Ok(()),
             Err(CallError::Fault(fault)) => Err(fault),
             Err(CallError::Closed(Closed { status, stderr })) => {
                 let refused = stderr.contains("sudo") || status == Some(127);
@@ -282,5 +288,9 @@ impl Link for SshLink {
 
     async fn restore(&mut self, undo: &[Undo], _cx: &Cx) -> Vec<Result<Restored, Fault>> {
         super::apply::restore(self, undo).await
+    }
+
+    async fn rotate(&mut self, turn: &Turn<'_>, _cx: &Cx) -> Result<Taken, Fault> {
+        super::rotate::rotate(self, turn).await
     }
 }

@@ -181,7 +181,9 @@ impl Seen {
             DoorKind::Session => self.session(survey, door),
             DoorKind::Job => self.job(survey, door),
             DoorKind::Membership => self.membership(survey, door),
-            DoorKind::Password => Look::unproven("passwords are not looked at here"),
+            DoorKind::Password | DoorKind::SharedSecret | DoorKind::Certificate => {
+                Look::unproven("this kind of door is not looked at here")
+            }
         }
     }
 
