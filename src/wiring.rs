@@ -1,10 +1,16 @@
 //! From configuration to a working house: roster, connectors, journal, engine. Nothing here decides anything.
 
+mod sweep;
+
+pub use sweep::sweep;
+
 use crate::config::Config;
 use crate::engine::{Engine, Run};
 use crate::journal::{FILE, Journal, Keys, PUBLIC_KEY, PublicKey, Verification, verify_with};
-use crate::model::{Digest, Fault, FaultKind, InputDigest, Person, PersonId, Record, RunId, RunState, SystemName};
-use crate::playbook::{self, Playbook};
+use crate::model::{
+    Digest, Event, Fault, FaultKind, InputDigest, Person, PersonId, Record, RunId, RunState, SystemName,
+};
+use crate::playbook::{self, Book, Playbook};
 use crate::report::{self, Report};
 use crate::roster::{Matcher, Roster};
 use crate::source::{Mistake, Mistakes};
@@ -56,15 +62,11 @@ impl House {
         self.roster.find(wanted).cloned()
     }
 
-    /// Every playbook of the configuration's folder.
+    /// Every playbook of the configuration's folder, of both kinds, and the digest of its file.
     ///
     /// # Errors
     /// What is wrong with any of them.
-    pub fn playbooks(&self) -> Result<Vec<Playbook>, Mistakes> {
-        Ok(self.playbook_files()?.into_iter().map(|(playbook, _)| playbook).collect())
-    }
-
-    fn playbook_files(&self) -> Result<Vec<(Playbook, InputDigest)>, Mistakes> {
+    pub fn books(&self) -> Result<Vec<(Book, InputDigest)>, Mistakes> {
         let folder = &self.config.playbooks;
         let unreadable = |e: std::io::Error| {
             Fault::new(FaultKind::Misconfigured, format!("{}: cannot be read", folder.display()))
@@ -87,7 +89,16 @@ impl House {
     /// # Errors
     /// There is none, or more than one: the names.
     pub fn playbook(&self, name: Option<&str>, person: &Person) -> Result<(Playbook, InputDigest), Mistakes> {
-        let files = self.playbook_files()?;
+        let files = self.books()?;
+        if let Some((Book::Sweep(sweep), _)) = files.iter().find(|(book, _)| Some(book.name()) == name) {
+            return Err(Fault::new(FaultKind::Misconfigured, format!("the playbook {:?} is a sweep", sweep.playbook))
+                .hint(format!("offboard sweep -p {}; or name a playbook for leavers", sweep.playbook))
+                .into());
+        }
+        let files: Vec<(Playbook, InputDigest)> = files
+            .into_iter()
+            .filter_map(|(book, digest)| if let Book::Leaver(book) = book { Some((*book, digest)) } else { None })
+            .collect();
         let books: Vec<Playbook> = files.iter().map(|(playbook, _)| playbook.clone()).collect();
         let wanted = match name {
             Some(name) => books.iter().find(|b| b.playbook == name).ok_or_else(|| {
@@ -111,6 +122,10 @@ impl House {
     /// # Errors
     /// This version cannot read it.
     fn playbook_of(&self, records: &[Record]) -> Result<Playbook, Fault> {
+        if let Some(Event::SweepRequested { request }) = records.first().map(|record| &record.event) {
+            return Err(Fault::new(FaultKind::Misconfigured, "that run is a sweep: it changed nothing")
+                .hint(format!("make it again: offboard sweep -p {}", request.playbook)));
+        }
         let body = RunState::fold(records).map(|s| s.request.playbook_body).unwrap_or_default();
         serde_json::from_value(body).map_err(|e| {
             Fault::new(FaultKind::Misconfigured, "the playbook of that run cannot be read by this version")
@@ -270,10 +285,10 @@ fn public_key(folder: &Path) -> Result<PublicKey, Fault> {
 ///
 /// # Errors
 /// Every mistake, with line and column.
-pub fn read_playbook(path: &Path) -> Result<(Playbook, InputDigest), Mistakes> {
+pub fn read_playbook(path: &Path) -> Result<(Book, InputDigest), Mistakes> {
     let shown = path.display().to_string();
     let bytes = guarded::read(path, Access::OwnerWrites)?;
-    let playbook = Playbook::from_yaml(&shown, &bytes)?;
+    let playbook = Book::from_yaml(&shown, &bytes)?;
     Ok((playbook, InputDigest { file: shown, sha256: Digest::of(&bytes) }))
 }
 

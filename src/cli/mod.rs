@@ -17,6 +17,7 @@ mod restore;
 mod resume;
 mod run;
 mod status;
+mod sweep;
 mod verify;
 mod waive;
 
@@ -24,6 +25,7 @@ use clap::{Parser, Subcommand};
 use context::{Color, Context};
 use outcome::Exit;
 pub use outcome::Failure;
+pub use report::write_sweep;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -56,6 +58,8 @@ enum Command {
     Plan(plan::Args),
     /// Shut every door of a person, prove it, and report.
     Run(run::Args),
+    /// Find orphan, dormant and lingering accounts; changes nothing.
+    Sweep(sweep::Args),
     /// Show where a run stands.
     Status(status::Args),
     /// List all runs.
@@ -116,6 +120,7 @@ pub fn main() -> ExitCode {
             Command::Accounts(args) => accounts::run(&context, args).await,
             Command::Plan(args) => plan::run(&context, args).await,
             Command::Run(args) => run::run(&context, args).await,
+            Command::Sweep(args) => sweep::run(&context, args).await,
             Command::Status(args) => status::run(&context, args).await,
             Command::List(args) => list::run(&context, args).await,
             Command::Resume(args) => resume::run(&context, args).await,

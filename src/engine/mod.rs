@@ -8,6 +8,8 @@ mod place;
 mod plan;
 mod recorder;
 mod restore;
+mod sweep;
+mod tally;
 
 pub use guard::{Refusal, refuse, refuse_leaver};
 pub use plan::{Draft, DraftPlace};
@@ -54,6 +56,11 @@ impl Engine {
             .map(|(system, parallel)| (system, Arc::new(Semaphore::new(parallel.max(1)))))
             .collect();
         Self { connectors, matcher, clock, timeout, opening: Semaphore::new(OPENING), working }
+    }
+
+    /// The time.
+    pub fn now(&self) -> Timestamp {
+        (self.clock)()
     }
 
     /// Every place of every system, with its connector.

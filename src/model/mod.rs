@@ -10,6 +10,7 @@ mod person;
 mod run;
 mod secret;
 mod step;
+mod sweep;
 mod verdict;
 
 pub use account::{Account, Family, Identity, MatchRule, Owner, Place, PlaceId, SystemName};
@@ -22,4 +23,5 @@ pub use person::{Fingerprint, Person, PersonId, WorkerStatus};
 pub use run::{DoorState, PlaceState, RunState, StepProgress, StepState, Waiver};
 pub use secret::{SealedId, SecretRef};
 pub use step::{Action, Chain, Outcome, Restored, Step, StepId, Undo};
+pub use sweep::{SweepFinding, SweepKind, SweepPerson, SweepPlace, SweepRequest, SweepSeen, SweepState, SweepVerdict};
 pub use verdict::{Look, Proof, Residual, RunVerdict, Verdict};

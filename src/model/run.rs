@@ -157,6 +157,11 @@ impl RunState {
     pub fn apply(&mut self, at: Timestamp, event: &Event) {
         match event {
             Event::Requested { .. } | Event::Reported { .. } => {}
+            // Another kind of run: see `SweepState`.
+            Event::SweepRequested { .. }
+            | Event::SweepSeen { .. }
+            | Event::SweepFound { .. }
+            | Event::SweepEnded { .. } => {}
             Event::Started { .. } => {
                 self.started.get_or_insert(at);
                 self.ended = None;

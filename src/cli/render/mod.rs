@@ -6,10 +6,12 @@
 mod found;
 mod house;
 mod runs;
+mod sweeps;
 
 pub use found::{accounts, plan, without_facts};
 pub use house::{fault, health, manifests, verification};
 pub use runs::{list, restored, status, summary};
+pub use sweeps::{sweep, sweeps};
 
 use crate::report::{Tone, text};
 use jiff::tz::TimeZone;

@@ -4,7 +4,8 @@ use super::baseline::Baseline;
 use super::discover::{Discovery, Sought, note_writers};
 use super::survey::Survey;
 use super::{Fleet, HostAt};
-use crate::connector::{Cx, Health, Link, Scope};
+use super::uses::Uses;
+use crate::connector::{Cx, Health, LastUse, Link, Scope};
 use crate::model::{Account, Door, Fault, FaultKind, Finding, Fingerprint, Look, Outcome, Restored, Step, Undo};
 use crate::wire::shell::{CallError, Closed, Login, Script, Shell};
 use async_trait::async_trait;
@@ -60,6 +61,8 @@ pub(super) struct SshLink {
     findings: Vec<Finding>,
     /// Until the next call.
     recent: Option<Recent>,
+    /// Of the last sweep.
+    pub(super) uses: Option<Uses>,
     /// Accounts that the last discovery took for the leaver's own.
     pub(super) own: BTreeSet<String>,
     /// Type and base64 of keys seen.
@@ -100,6 +103,7 @@ impl SshLink {
             baseline,
             findings: Vec::new(),
             recent: None,
+            uses: None,
             own: BTreeSet::new(),
             blobs: HashMap::new(),
         };
@@ -127,8 +131,14 @@ impl SshLink {
     /// Calls the script; what it prints goes into `survey`.
     pub(super) async fn call(&mut self, text: &str, mut survey: Survey) -> Result<Survey, Fault> {
         self.recent = None;
-        match self.script.call(text, MOST, &mut |line| survey.line(line)).await {
-            Ok(()) => Ok(survey),
+        self.call_each(text, &mut |line| survey.line(line)).await?;
+        Ok(survey)
+    }
+
+    /// Calls the script; gives every line that it prints to `each`.
+    pub(super) async fn call_each(&mut self, text: &str, each: &mut (dyn FnMut(&[u8]) + Send)) -> Result<(), Fault> {
+        match self.script.call(text, MOST, each).await {
+            Ok(()) => Ok(()),
             Err(CallError::Fault(fault)) => Err(fault),
             Err(CallError::Closed(Closed { status, stderr })) => {
                 let refused = stderr.contains("sudo") || status == Some(127);
@@ -166,6 +176,12 @@ impl SshLink {
             }
             _ => self.listing(accounts).await,
         }
+    }
+
+    /// Whether the survey just before saw somebody logged in to the account.
+    pub(super) fn is_in_use(&self, account: &str) -> bool {
+        let seen = self.recent.as_ref();
+        seen.is_some_and(|recent| recent.survey.sessions.iter().any(|session| session.account == account))
     }
 
     /// A listing that was cut off proves nothing.
@@ -254,6 +270,28 @@ impl Link for SshLink {
             }
         };
         futures::stream::once(found).flat_map(futures::stream::iter).boxed()
+    }
+
+    fn sweep(&mut self) -> BoxStream<'_, Result<Account, Fault>> {
+        let found = async move {
+            let found = async {
+                let mut accounts = self.survey(&Scope::Everything).await?;
+                self.fill_in_uses(&mut accounts).await?;
+                Ok(accounts)
+            };
+            match found.await {
+                Ok(accounts) => accounts.into_iter().map(Ok).collect(),
+                Err(fault) => vec![Err(fault)],
+            }
+        };
+        futures::stream::once(found).flat_map(futures::stream::iter).boxed()
+    }
+
+    fn last_use(&self) -> LastUse {
+        match &self.uses {
+            Some(uses) => uses.last_use(),
+            None => LastUse::NotKept { why: "the host was not asked".into() },
+        }
     }
 
     fn findings(&mut self) -> Vec<Finding> {

@@ -13,6 +13,7 @@
 //! | `held` | findings about what a leaver may have left behind where they could write |
 //! | `plan`, `apply` | steps, and what the script is told |
 //! | `look` | verdicts |
+//! | `uses` | for a sweep: when accounts were last used, and which can be entered at all |
 //! | `check` | our own standing, and how sshd is set up |
 
 mod apply;
@@ -26,10 +27,11 @@ mod look;
 mod plan;
 mod settings;
 mod survey;
+mod uses;
 
 pub use settings::{Settings, build};
 
-use crate::connector::{Connector, Cx, Link, Manifest};
+use crate::connector::{Connector, Cx, Entry, Link, Manifest};
 use crate::model::{
     Account, Action, Chain, DoorKind, Family, Fault, FaultKind, Fingerprint, PersonId, Place, PlaceId, Proof,
 };
@@ -103,6 +105,16 @@ impl Connector for Arc<Fleet> {
 
     fn plan(&self, account: &Account, leaver: &PersonId, action: Action) -> Vec<Chain> {
         plan::chains(account, leaver, action, &self.own)
+    }
+
+    fn entry(&self, account: &Account) -> Entry {
+        uses::entry(account)
+    }
+
+    fn made(&self, account: &Account) -> Option<jiff::Timestamp> {
+        // Whoever changed its password, or made it, on that day found it there.
+        let day = account.facts.get("changed")?.as_i64()?;
+        jiff::Timestamp::from_second(day.checked_mul(86_400)?).ok()
     }
 
     async fn open(&self, place: &Place, cx: &Cx) -> Result<Box<dyn Link>, Fault> {
