@@ -145,30 +145,7 @@ impl<'a> Tally<'a> {
         }
         let looks_for = |kind| self.sweep.looks_for(kind, book.family);
         match &account.owner {
-            Owner::Person { id, rule } => match self.matcher.person(id) {
-                None if looks_for(SweepKind::Orphan).is_some() => {
-                    let why = format!("offboard.yaml says that it is {id}'s, who is not in the roster");
-                    let mut finding = self.finding(SweepKind::Orphan, book, &account, excepted, why, "");
-                    finding.next = "correct `accounts:` in offboard.yaml, or the roster".into();
-                    self.add(finding);
-                }
-                None => {}
-                Some(person) if self.has_left(person) => {
-                    if looks_for(SweepKind::Lingering).is_some() {
-                        let why = format!("{} has left", person.name);
-                        let next = format!("offboard run {id}");
-                        let mut finding = self.finding(SweepKind::Lingering, book, &account, excepted, why, &next);
-                        finding.since = person.ends.filter(|at| *at <= self.now);
-                        finding.owner = vec![SweepPerson::new(person, Some(rule.clone()))];
-                        self.add(finding);
-                    }
-                }
-                Some(_) => {
-                    if looks_for(SweepKind::Dormant).is_some() {
-                        self.suspect(book, &account, id, rule, excepted);
-                    }
-                }
-            },
+            Owner::Person { id, rule } => self.owned(book, &account, id, rule, excepted),
             Owner::Ambiguous { people } => {
                 if looks_for(SweepKind::Ambiguous).is_some() {
                     let next = "say under `accounts:` in offboard.yaml whose it is";
@@ -199,6 +176,32 @@ impl<'a> Tally<'a> {
                 }
             }
         }
+    }
+
+    /// An account of one person: who left, who works here, or whom only offboard.yaml knows.
+    fn owned(&self, book: &mut Book<'_>, account: &Account, id: &PersonId, rule: &MatchRule, excepted: Except) {
+        let person = self.matcher.person(id);
+        let kind = match person {
+            None => SweepKind::Orphan,
+            Some(person) if self.has_left(person) => SweepKind::Lingering,
+            Some(_) => SweepKind::Dormant,
+        };
+        if self.sweep.looks_for(kind, book.family).is_none() {
+            return;
+        }
+        let Some(person) = person else {
+            let why = format!("offboard.yaml says that it is {id}'s, who is not in the roster");
+            let next = "correct `accounts:` in offboard.yaml, or the roster";
+            return self.add(self.finding(kind, book, account, excepted, why, next));
+        };
+        if kind == SweepKind::Dormant {
+            return self.suspect(book, account, id, rule, excepted);
+        }
+        let why = format!("{} has left", person.name);
+        let mut finding = self.finding(kind, book, account, excepted, why, &format!("offboard run {id}"));
+        finding.since = person.ends.filter(|at| *at <= self.now);
+        finding.owner = vec![SweepPerson::new(person, Some(rule.clone()))];
+        self.add(finding);
     }
 
     /// An account of somebody who works here: in use, unused, or nobody can say yet.

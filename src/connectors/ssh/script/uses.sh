@@ -40,7 +40,7 @@ uses() {
         END { for (name in last) if (name !~ /[\t\n]/) printf "W\tterminal\t%d\t%s\n", last[name], name }'
     [ -n "$SSHD" ] || find_listener
     for file in "$SSHD_LOG" /var/log/auth.log.1 /var/log/auth.log /var/log/secure /var/log/messages; do
-        [ -n "$file" ] && [ -s "$file" ] || continue
+        [ -s "$file" ] || continue
         head -n 1 "$file" | awk '{ print "W\tsince\t" substr($0, 1, 40) "\t" }'
         tail -c 33554432 "$file" | grep -aF 'Accepted '
     done | awk "$LAST"
