@@ -141,7 +141,8 @@ impl<'a> Tally<'a> {
             book.seen.open += 1;
         }
         if book.family != Family::Directory {
-            self.keep_keys(book, &account, entry, &excepted);
+            // That an account may be shared does not say that a key in it may be a leaver's.
+            self.keep_keys(book, &account, entry, &self.named(&account));
         }
         let looks_for = |kind| self.sweep.looks_for(kind, book.family);
         match &account.owner {
@@ -263,11 +264,7 @@ impl<'a> Tally<'a> {
                     Owner::Nobody if entry == Entry::Machine => KeyOf::Known,
                     _ => KeyOf::Itself,
                 },
-                // That an account may be shared does not say that a key in it may be a leaver's.
-                excepted: Except {
-                    by: excepted.by.clone().filter(|_| !is_protected(&account.owner)),
-                    ..excepted.clone()
-                },
+                excepted: excepted.clone(),
             })
             .collect();
         if !keys.is_empty() {
@@ -306,8 +303,8 @@ impl<'a> Tally<'a> {
         }
     }
 
-    /// By what an account is excepted: by the playbook, or because offboard.yaml protects it.
-    fn excepted(&self, account: &Account) -> Except {
+    /// By what the playbook excepts an account by its name or its system.
+    fn named(&self, account: &Account) -> Except {
         let except = &self.sweep.except;
         if except.systems.contains(&account.system) {
             return Except { by: Some(format!("the playbook excepts the system {}", account.system)), ended: None };
@@ -321,6 +318,15 @@ impl<'a> Tally<'a> {
                 None => return Except { by: Some(named.why.clone()), ended: None },
             }
         }
+        Except { by: None, ended }
+    }
+
+    /// By what an account is excepted: by the playbook, or because offboard.yaml protects it.
+    fn excepted(&self, account: &Account) -> Except {
+        let named = self.named(account);
+        if named.by.is_some() {
+            return named;
+        }
         let tag = match account.owner {
             Owner::BreakGlass => Some(Tag::BreakGlass),
             Owner::Service => Some(Tag::Service),
@@ -328,13 +334,13 @@ impl<'a> Tally<'a> {
             _ => None,
         };
         let by = match tag {
-            Some(tag) if except.tags.contains(&tag) => Some(format!("protected in offboard.yaml as {tag}")),
+            Some(tag) if self.sweep.except.tags.contains(&tag) => Some(format!("protected in offboard.yaml as {tag}")),
             _ if account.owner == Owner::Ourselves => {
                 Some("offboard's own login or its control, or the server's own superuser".into())
             }
             _ => None,
         };
-        Except { by, ended }
+        Except { by, ..named }
     }
 
     fn has_left(&self, person: &Person) -> bool {
