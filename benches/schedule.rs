@@ -5,6 +5,8 @@
 //! journal. Before that the server has nothing to do for `IDLE` seconds: its memory and its share of a core. `BENCH_DIR` names a folder on the disk
 //! that matters (default: the build folder). Needs no lab.
 
+#![allow(clippy::disallowed_methods, reason = "a bench is an edge at which time comes in")]
+
 use jiff::{SignedDuration, Timestamp};
 use offboard::journal::{Journal, Keys};
 use offboard::model::{Actor, Event, RunState};

@@ -10,7 +10,7 @@ pub struct Args {}
 
 pub async fn run(context: &Context, _: Args) -> Result<Exit, Failure> {
     let house = context.house()?;
-    let playbooks = house.playbooks()?;
+    let playbooks = house.books()?;
     let health = house.engine.check().await;
     let faults = health.iter().filter(|(_, h)| h.is_err()).count();
     let findings = health.iter().filter_map(|(_, h)| h.as_ref().ok()).map(|h| h.findings.len()).sum::<usize>();

@@ -173,7 +173,10 @@ pub(super) async fn work(shared: Arc<Shared>, claim: Claim) {
     };
     let noted = match put_off {
         None => match claim.due.kind {
-            Kind::Sweep => Ok(()),
+            Kind::Sweep => {
+                let (house, now) = (shared.house(), (shared.clock)());
+                after::settle_sweeps(&house, &shared.store, now, Some(&claim.due.subject)).await
+            }
             kind => after::settle(&shared.journal, &shared.store, &RunId(claim.due.subject.clone()), Some(kind)).await,
         },
         Some(pause) => {
@@ -190,6 +193,12 @@ pub(super) async fn work(shared: Arc<Shared>, claim: Claim) {
 
 /// Does what was claimed, if the journal says that it is still due. Says after which pause it is to be tried again all the same.
 async fn attempt(shared: &Arc<Shared>, claim: &Claim) -> Result<Option<SignedDuration>, Failure> {
+    if claim.due.kind == Kind::Sweep {
+        tracing::info!(sweep = %claim.due.subject, "taken up");
+        let swept = shared.desk().sweep(Some(&claim.due.subject), ourselves(), None, &Log { order: None }).await?;
+        tracing::info!(sweep = %claim.due.subject, run = swept.run.as_ref().map(|r| r.0.as_str()), exit = swept.exit, "swept");
+        return Ok(None);
+    }
     let run = RunId(claim.due.subject.clone());
     let kind = claim.due.kind;
     if matches!(kind, Kind::Start | Kind::Resume) {

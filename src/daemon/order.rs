@@ -72,6 +72,15 @@ pub enum Order {
         /// Who asks.
         by: Actor,
     },
+    /// A sweep is made.
+    Sweep {
+        /// Its playbook; nothing: the only one there is.
+        playbook: Option<String>,
+        /// As in [`Order::Run`].
+        report_to: Option<PathBuf>,
+        /// Who asks.
+        by: Actor,
+    },
     /// A manual step is closed.
     Done {
         /// The run.
@@ -91,7 +100,7 @@ impl Order {
     /// The run that it is about, if it is about one that exists.
     pub fn run(&self) -> Option<&RunId> {
         match self {
-            Self::Run { .. } => None,
+            Self::Run { .. } | Self::Sweep { .. } => None,
             Self::Cancel { run, .. }
             | Self::Reschedule { run, .. }
             | Self::Resume { run, .. }
@@ -112,6 +121,7 @@ impl Order {
             Self::Verify { .. } => "verify",
             Self::Waive { .. } => "waive",
             Self::Done { .. } => "done",
+            Self::Sweep { .. } => "sweep",
         }
     }
 }

@@ -3,6 +3,8 @@
 //!
 //! Run with `make test`, or `lab/enter cargo test --features failpoints --test serve`.
 
+#![allow(clippy::disallowed_methods, reason = "hours are set from the wall clock, as operators do")]
+
 #[path = "../lab/mod.rs"]
 mod lab;
 #[path = "../story/office.rs"]
@@ -14,3 +16,4 @@ mod orders;
 mod roster;
 mod schedule;
 mod server;
+mod sweep;
