@@ -110,6 +110,10 @@ plant() {
     web1)
       member sudo rmehta rmehtaa
       echo "from=\"127.66.0.0/16\",restrict,pty $(key_of rmehta id_ed25519 'ci runner, do not remove')" | keys 1500 /home/deploy/.ssh/authorized_keys
+      # For a sweep: like Aarav Gokhale's, and nobody's.
+      account agokhalee 1510
+      ssh-keygen -q -t ed25519 -N '' -C 'contractor' -f "$LAB/people/agokhale/id_contractor" </dev/null
+      key_of agokhale id_contractor | keys 1510 /home/agokhalee/.ssh/authorized_keys
       install -m 600 -o "$(uid_of rmehta)" -g crontab /dev/stdin "$own/var/spool/cron/crontabs/rmehta" <<<'* * * * * date >>$HOME/cron-was-here'
       ;;
     web2)
@@ -117,6 +121,9 @@ plant() {
       key_of rmehta id_second 'build@ci' | keys 1500 /home/deploy/.ssh/authorized_keys
       ;;
     db1)
+      # For a sweep: somebody who works here, and has not been here since 1704443400, a day in January 2024.
+      perl -e 'seek STDOUT, 292 * $ARGV[0], 0; print pack "l a32 a256", $ARGV[1], "pts/0", "127.66.0.1"' \
+        "$(uid_of cyadav)" 1704443400 >"$own/var/log/lastlog"
       key_of rmehta id_ed25519 'release' | keys 1500 /home/deploy/.ssh/release_keys
       { key_of rmehta; key_of rmehta id_second; } >"$own/etc/ssh/keys/rmehta"; key_of rmehtaa >"$own/etc/ssh/keys/rmehtaa"
       ;;

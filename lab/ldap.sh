@@ -146,13 +146,22 @@ ldap_groups() {
   done
 }
 
+# For a sweep: an entry that is like somebody's and nobody's, and when somebody who works here was last seen.
+ldap_stale() {
+  printf 'dn: uid=ngupta2,ou=people,%s\nobjectClass: inetOrgPerson\nuid: ngupta2\ncn: Naveen Gupta\nsn: Gupta\nmail: naveen.gupta@sunrise-old.test\n' "$BASE"
+  printf 'userPassword: {SSHA}%s\n\n' "$(head -c 18 /dev/urandom | base64 | ssha)"
+}
+ldap_last_seen() { [[ $1 != lpatel ]] || echo 'authTimestamp: 20240105083000Z'; }
+
 ldap_seed() {
   ldap_tree
   local id user uid first last mail hash key
   while IFS=$'\t' read -r id user uid first last mail _ hash; do
     key=; [[ ! -e $LAB/people/$user/id_ed25519.pub ]] || read -r key <"$LAB/people/$user/id_ed25519.pub"
-    ldap_person "$id" "$user" "$uid" "$first" "$last" "$mail" "$hash" "$key"
+    ldap_person "$id" "$user" "$uid" "$first" "$last" "$mail" "$hash" "$key" | sed '$d'
+    ldap_last_seen "$user"; echo
   done < <(paste "$LAB/seed/people.tsv" <(cut -f2 "$LAB/seed/people.tsv" | sed "s|.*|$LAB/people/&/password|" | xargs awk 1 | ssha))
+  ldap_stale
   ldap_groups
 }
 

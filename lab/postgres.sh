@@ -59,6 +59,8 @@ END
   printf "create role %s login createrole password '%s' in role clinic_ro;\n" rmehta_dba "$(<"$LAB/people/rmehta/password")" \
     rmehtaa_dba "$(<"$LAB/people/rmehtaa/password")"
   echo 'grant billing_rw to rmehta, rmehtaa;'
+  # Like Harish Gupta's, and nobody's: for a sweep.
+  echo "create role hgupta_tmp login password 'forgotten' in role clinic_ro;"
 }
 
 postgres_seed() {

@@ -64,6 +64,35 @@ pub enum Scope {
     Everything,
 }
 
+static EVERYTHING: Scope = Scope::Everything;
+
+/// How an account can be entered, as a sweep sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// Nobody can log in to it as it stands: a daemon's account, a group role, a locked entry. It is in no finding.
+    Shut,
+    /// It can be logged in to: a person has to answer for it.
+    Open,
+    /// It is the machine's own, as root is, and no person's; but the credentials in it are somebody's.
+    Machine,
+}
+
+/// What a place remembers of when its accounts were used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LastUse {
+    /// Every use since then, if it can tell since when; the last one stands in [`Account::last_used`]. An account without one was not used
+    /// since then.
+    Kept {
+        /// How far back the place's memory reaches; nothing if nobody can say.
+        since: Option<Timestamp>,
+    },
+    /// Nothing to be relied on. [`Account::last_used`] may still name a use: that a session is open now, for instance.
+    NotKept {
+        /// Why, a sentence without its end: `PostgreSQL keeps no last login`.
+        why: String,
+    },
+}
+
 /// What a call may know of the run around it.
 #[derive(Clone)]
 pub struct Cx {
@@ -185,6 +214,19 @@ pub trait Connector: Send + Sync {
     /// only on the doors whose holder they are. Pure: the same account gives the same steps.
     fn plan(&self, account: &Account, leaver: &PersonId, action: Action) -> Vec<Chain>;
 
+    /// How an account of a [`Link::sweep`] can be entered. Pure. Unless the connector knows better: it is enabled, and has a door that is a
+    /// credential or a login of its own.
+    fn entry(&self, account: &Account) -> Entry {
+        let credential = |d: &Door| !matches!(d.kind, DoorKind::Session | DoorKind::Job | DoorKind::Membership);
+        if account.enabled && account.doors.iter().any(credential) { Entry::Open } else { Entry::Shut }
+    }
+
+    /// When an account of a [`Link::sweep`] was made, or the first moment at which it is known to have been there: one that is younger than
+    /// a sweep asks for is not unused for so long. Pure.
+    fn made(&self, _account: &Account) -> Option<Timestamp> {
+        None
+    }
+
     /// Connects and logs in.
     ///
     /// # Errors
@@ -203,6 +245,17 @@ pub trait Link: Send {
 
     /// Every account that may be in scope, with every door. Changes nothing. Called again until nothing new is found.
     fn discover<'a>(&'a mut self, scope: &'a Scope) -> BoxStream<'a, Result<Account, Fault>>;
+
+    /// The whole inventory for a sweep: every account with what it says of its holder, the doors by which it can be entered, and its last
+    /// use where the place knows. May leave out what a sweep does not need; changes nothing.
+    fn sweep(&mut self) -> BoxStream<'_, Result<Account, Fault>> {
+        self.discover(&EVERYTHING)
+    }
+
+    /// What this place remembers of when its accounts were used, once [`Link::sweep`] has come to its end.
+    fn last_use(&self) -> LastUse {
+        LastUse::NotKept { why: "this system does not tell when its accounts were used".into() }
+    }
 
     /// What the last `discover` noticed that is no account: `NotCovered`, `Suspicious`, `Configuration`. Taken, not copied.
     fn findings(&mut self) -> Vec<Finding> {

@@ -1,12 +1,15 @@
 //! From configuration to a working house: roster, connectors, journal, engine. Nothing here decides anything.
 
 mod mail;
+mod sweep;
+
+pub use sweep::sweep;
 
 use crate::config::Config;
 use crate::engine::{Engine, Run};
 use crate::journal::{FILE, Journal, JournalError, Keys, PUBLIC_KEY, PublicKey, Verification, verify_with};
-use crate::model::{Digest, Fault, FaultKind, InputDigest, Person, Record, RunId, RunState, SystemName};
-use crate::playbook::{self, Playbook};
+use crate::model::{Digest, Event, Fault, FaultKind, InputDigest, Person, Record, RunId, RunState, SystemName};
+use crate::playbook::{self, Book, Playbook};
 use crate::report::{self, Report};
 use crate::roster::{Matcher, Roster};
 use crate::source::{Mistake, Mistakes};
@@ -17,7 +20,9 @@ use jiff::tz::TimeZone;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Mutex;
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::time::Instant;
 
 /// The longest that one network operation may take.
 const TIMEOUT: Duration = Duration::from_secs(8);
@@ -32,6 +37,9 @@ pub struct House {
     pub engine: Engine,
     /// What somebody should look at, though it can be used.
     pub warnings: Vec<Mistake>,
+    /// When the whole journal was last verified, and how many problems it had.
+    verified: Mutex<Option<(Instant, u64)>>,
+    verify_every: Duration,
 }
 
 impl House {
@@ -49,7 +57,7 @@ impl House {
         let own: Vec<_> = connectors.iter().flat_map(|c| c.own_keys()).collect();
         let matcher = Matcher::new(Arc::clone(&roster), &config.accounts, &config.keys_of, &config.protected, own);
         let engine = Engine::new(connectors, matcher, clock, TIMEOUT).with_secrets(config.secrets.clone());
-        Ok(Self { config, roster, engine, warnings })
+        Ok(Self { config, roster, engine, warnings, verified: Mutex::default(), verify_every: Duration::ZERO })
     }
 
     /// This house, whose runs share their slots at every system with those of an older one.
@@ -73,15 +81,11 @@ impl House {
         self.roster.find(wanted).cloned()
     }
 
-    /// Every playbook of the configuration's folder.
+    /// Every playbook of the configuration's folder, of both kinds, and the digest of its file.
     ///
     /// # Errors
     /// What is wrong with any of them.
-    pub fn playbooks(&self) -> Result<Vec<Playbook>, Mistakes> {
-        Ok(self.playbook_files()?.into_iter().map(|(playbook, _)| playbook).collect())
-    }
-
-    fn playbook_files(&self) -> Result<Vec<(Playbook, InputDigest)>, Mistakes> {
+    pub fn books(&self) -> Result<Vec<(Book, InputDigest)>, Mistakes> {
         let folder = &self.config.playbooks;
         let unreadable = |e: std::io::Error| {
             Fault::new(FaultKind::Misconfigured, format!("{}: cannot be read", folder.display()))
@@ -104,7 +108,16 @@ impl House {
     /// # Errors
     /// There is none, or more than one: the names.
     pub fn playbook(&self, name: Option<&str>, person: &Person) -> Result<(Playbook, InputDigest), Mistakes> {
-        let files = self.playbook_files()?;
+        let files = self.books()?;
+        if let Some((Book::Sweep(sweep), _)) = files.iter().find(|(book, _)| Some(book.name()) == name) {
+            return Err(Fault::new(FaultKind::Misconfigured, format!("the playbook {:?} is a sweep", sweep.playbook))
+                .hint(format!("offboard sweep -p {}; or name a playbook for leavers", sweep.playbook))
+                .into());
+        }
+        let files: Vec<(Playbook, InputDigest)> = files
+            .into_iter()
+            .filter_map(|(book, digest)| if let Book::Leaver(book) = book { Some((*book, digest)) } else { None })
+            .collect();
         let books: Vec<Playbook> = files.iter().map(|(playbook, _)| playbook.clone()).collect();
         let wanted = match name {
             Some(name) => books.iter().find(|b| b.playbook == name).ok_or_else(|| {
@@ -128,6 +141,10 @@ impl House {
     /// # Errors
     /// This version cannot read it.
     fn playbook_of(&self, records: &[Record]) -> Result<Playbook, Fault> {
+        if let Some(Event::SweepRequested { request }) = records.first().map(|record| &record.event) {
+            return Err(Fault::new(FaultKind::Misconfigured, "that run is a sweep: it changed nothing")
+                .hint(format!("make it again: offboard sweep -p {}", request.playbook)));
+        }
         let body = RunState::fold(records).map(|s| s.request.playbook_body).unwrap_or_default();
         serde_json::from_value(body).map_err(|e| {
             Fault::new(FaultKind::Misconfigured, "the playbook of that run cannot be read by this version")
@@ -245,10 +262,8 @@ impl House {
                 settings.manifest().not_covered.iter().map(|text| (name.clone(), (*text).to_string()))
             })
             .collect();
-        // What is on record must not be believed unseen. The records of this run were checked above; this checks all the others, too.
-        let verified = journal.verify(None).await?;
         let journal = report::Journal {
-            problems: verified.problems.len() as u64 + verified.more,
+            problems: self.problems(journal).await?,
             head: journal.head().await?,
             records: records.len() as u64,
             key: Some(journal.public_key().fingerprint().0),
@@ -264,6 +279,29 @@ impl House {
             made_at,
             zone,
         }))
+    }
+
+    /// How many problems the whole journal has. What is on record must not be believed unseen: the records of one run are checked whenever they
+    /// are read; this checks all the others, too, at most as often as [`House::verifying_every`] says.
+    async fn problems(&self, journal: &Journal) -> Result<u64, crate::cli::Failure> {
+        let mut last = self.verified.lock().await;
+        if let Some((at, problems)) = *last
+            && at.elapsed() < self.verify_every
+        {
+            return Ok(problems);
+        }
+        let verified = journal.verify(None).await?;
+        let problems = verified.problems.len() as u64 + verified.more;
+        *last = Some((Instant::now(), problems));
+        Ok(problems)
+    }
+
+    /// This house, whose reports do not each verify the whole journal, but take what was seen up to `pause` ago: where one run ends after the
+    /// other, the journal would otherwise be read all the time.
+    #[must_use]
+    pub fn verifying_every(mut self, pause: Duration) -> Self {
+        self.verify_every = pause;
+        self
     }
 
     /// Where reports are written unless said otherwise.
@@ -292,10 +330,10 @@ fn public_key(folder: &Path) -> Result<PublicKey, Fault> {
 ///
 /// # Errors
 /// Every mistake, with line and column.
-pub fn read_playbook(path: &Path) -> Result<(Playbook, InputDigest), Mistakes> {
+pub fn read_playbook(path: &Path) -> Result<(Book, InputDigest), Mistakes> {
     let shown = path.display().to_string();
     let bytes = guarded::read(path, Access::OwnerWrites)?;
-    let playbook = Playbook::from_yaml(&shown, &bytes)?;
+    let playbook = Book::from_yaml(&shown, &bytes)?;
     Ok((playbook, InputDigest { file: shown, sha256: Digest::of(&bytes) }))
 }
 

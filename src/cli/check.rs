@@ -13,9 +13,9 @@ pub struct Args {}
 
 pub async fn run(context: &Context, _: Args) -> Result<Exit, Failure> {
     let house = context.house()?;
-    let playbooks = house.playbooks()?;
+    let playbooks = house.books()?;
     let (health, mail) = tokio::join!(house.engine.check(), mail(&house));
-    for playbook in playbooks.iter().filter(|p| mail.is_none() && !p.report.to.is_empty()) {
+    for playbook in house.playbooks()?.iter().filter(|p| mail.is_none() && !p.report.to.is_empty()) {
         eprintln!("warning: the report of {} is mailed to nobody: offboard.yaml has no `mail`", playbook.playbook);
     }
     let faults = health.iter().filter(|(_, h)| h.is_err()).count();

@@ -2,11 +2,13 @@
 
 use super::context::{Context, actor};
 use super::outcome::{Exit, Failure};
-use super::render;
+use super::{orders, render};
+use crate::daemon::Order;
 use crate::engine::refuse_leaver;
 use crate::journal::keep_evidence;
-use crate::model::{Fault, FaultKind, StepId};
+use crate::model::{Fault, FaultKind, RunId, RunState, RunVerdict, StepId};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// The longest note, in characters.
 const LONGEST_NOTE: usize = 2000;
@@ -28,33 +30,36 @@ pub struct Args {
 }
 
 pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
-    let house = std::sync::Arc::new(context.house()?);
-    let journal = house.journal().await?;
-    let (run, _) = house.take_up(&journal, &args.run, None).await?;
-    let id = run.recorder().run().clone();
+    let house = Arc::new(context.house()?);
+    let run = RunId(args.run.trim().to_ascii_uppercase());
+    let step = StepId(args.step.trim().to_ascii_lowercase());
     let note = args.note.as_deref().map(str::trim).map(str::to_string);
     if note.as_ref().is_some_and(|note| note.is_empty() || note.chars().count() > LONGEST_NOTE) {
         let fault = Fault::new(FaultKind::Misconfigured, "--note is empty or too long");
         return Err(fault.hint(format!("say in a sentence what was done, at most {LONGEST_NOTE} characters")).into());
     }
     let by = actor();
-    refuse_leaver(&run.recorder().read(|s| s.request.person.clone()), &by.name)?;
-    let step = StepId(args.step.trim().to_ascii_lowercase());
-    // Before anything is copied.
-    run.may_close(&step)?;
-    let evidence = match &args.evidence {
-        Some(path) => Some(keep_evidence(&house.config.journal, &id, &step, path)?),
+    // What may not be closed is refused where the order is carried out; here only nothing must be copied for it.
+    let reading = house.journal_to_read().await?;
+    let state = RunState::fold(&reading.records(&run).await?);
+    reading.close().await;
+    let is_asked = state.is_some_and(|s| {
+        let asked = s.step(&step).is_some_and(crate::model::StepState::is_asked);
+        asked && refuse_leaver(&s.request.person, &by.name).is_ok()
+    });
+    // By this process, whose files these are: a server may not see them.
+    let evidence = match args.evidence.as_ref().filter(|_| is_asked) {
+        Some(path) => Some(keep_evidence(&house.config.journal, &run, &step, path)?),
         None => None,
     };
-    run.close(&step, note, evidence.clone(), by).await?;
-    let (verdict, left) = run.recorder().read(|s| (s.verdict(), s.steps.iter().filter(|s| s.is_asked()).count()));
+    let order = Order::Done { run: run.clone(), step: step.clone(), note, evidence: evidence.clone(), by };
+    let (answer, journal) = orders::give(context, &house, order).await?;
+    let state = RunState::fold(&journal.records(&run).await?);
+    let verdict = state.as_ref().map_or(RunVerdict::Unproven, RunState::verdict);
+    let left = state.map_or(0, |s| s.steps.iter().filter(|s| s.is_asked()).count());
     context.print(
-        |_| render::closed(&id, &step, evidence.as_ref(), left, verdict),
-        || serde_json::json!({ "run": id, "done": step, "evidence": evidence, "left": left, "verdict": verdict }),
+        |_| render::closed(&run, &step, evidence.as_ref(), left, verdict),
+        || serde_json::json!({ "run": run, "done": step, "evidence": evidence, "left": left, "verdict": verdict }),
     );
-    drop(run);
-    let store = house.store().await?;
-    house.queue_mail(&journal, &store, &id, super::context::clock()(), &jiff::tz::TimeZone::system()).await?;
-    context.sends_at_the_end(&house, &store);
-    Ok(verdict.into())
+    Ok(Exit::numbered(answer.exit))
 }

@@ -10,8 +10,9 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// Playbooks that are ready to use.
-const READY_TO_USE: [(&str, &str); 2] = [
+const READY_TO_USE: [(&str, &str); 3] = [
     ("involuntary-termination.yaml", include_str!("../../playbooks/involuntary-termination.yaml")),
+    ("quarterly-stale-sweep.yaml", include_str!("../../playbooks/quarterly-stale-sweep.yaml")),
     ("voluntary-departure.yaml", include_str!("../../playbooks/voluntary-departure.yaml")),
 ];
 

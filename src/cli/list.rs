@@ -3,7 +3,7 @@
 use super::context::{Context, clock};
 use super::outcome::{Exit, Failure};
 use super::render;
-use crate::model::RunState;
+use crate::model::{RunState, SweepState, SweepVerdict};
 use crate::wiring::House;
 
 /// List all runs, the newest first.
@@ -14,20 +14,32 @@ pub async fn run(context: &Context, _: Args) -> Result<Exit, Failure> {
     show(context, &context.house()?, false).await
 }
 
-/// Lists runs; with `only_unfinished` those of which something is still queued.
+/// Lists runs and sweeps; with `only_unfinished` those of which something is still queued, or that found something.
 pub async fn show(context: &Context, house: &House, only_unfinished: bool) -> Result<Exit, Failure> {
     let journal = house.journal_to_read().await?;
-    let mut runs = Vec::new();
+    let (mut runs, mut sweeps) = (Vec::new(), Vec::new());
     for id in journal.runs().await? {
-        if let Some(state) = RunState::fold(&journal.records(&id).await?)
-            && !(only_unfinished && state.is_settled())
+        let records = journal.records(&id).await?;
+        if let Some(state) = RunState::fold(&records) {
+            if !(only_unfinished && state.is_settled()) {
+                runs.push((id, state));
+            }
+        } else if let Some(state) = SweepState::fold(&records)
+            && !(only_unfinished && state.verdict() == SweepVerdict::Clear)
         {
-            runs.push((id, state));
+            sweeps.push((id, state));
         }
     }
     let now = clock()();
     context.print(
-        |style| render::list(&runs, now, style),
+        |style| {
+            let sweeps = if sweeps.is_empty() { String::new() } else { render::sweeps(&sweeps, style) };
+            match (runs.is_empty(), sweeps.is_empty()) {
+                (_, true) => render::list(&runs, now, style),
+                (true, false) => sweeps,
+                (false, false) => format!("{}\n{sweeps}", render::list(&runs, now, style)),
+            }
+        },
         || {
             let runs: Vec<_> = runs
                 .iter()
@@ -43,7 +55,16 @@ pub async fn show(context: &Context, house: &House, only_unfinished: bool) -> Re
                     })
                 })
                 .collect();
-            serde_json::json!({ "runs": runs })
+            let sweeps: Vec<_> = sweeps
+                .iter()
+                .map(|(id, s)| {
+                    serde_json::json!({
+                        "run": id, "playbook": s.request.playbook, "requested_at": s.request.requested_at,
+                        "ended": s.ended.is_some(), "verdict": s.verdict(), "findings": s.found().count(),
+                    })
+                })
+                .collect();
+            serde_json::json!({ "runs": runs, "sweeps": sweeps })
         },
     );
     if house.verify_journal(None).await?.is_sound() {

@@ -25,13 +25,14 @@ mod resume;
 mod run;
 mod serve;
 mod status;
+mod sweep;
 mod verify;
 mod waive;
 
 use clap::{Parser, Subcommand};
 use context::{Color, Context};
 pub use outcome::{Exit, Failure};
-pub use report::write_all as write_reports;
+pub use report::{write_all as write_reports, write_sweep};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -70,6 +71,8 @@ enum Command {
     Reschedule(reschedule::Args),
     /// Run what is due, when it is due: scheduled runs, leavers of the roster, looks again.
     Serve(serve::Args),
+    /// Find orphan, dormant and lingering accounts; changes nothing.
+    Sweep(sweep::Args),
     /// Show where a run stands.
     Status(status::Args),
     /// List all runs.
@@ -138,6 +141,7 @@ pub fn main() -> ExitCode {
             Command::Cancel(args) => cancel::run(&context, args).await,
             Command::Reschedule(args) => reschedule::run(&context, args).await,
             Command::Serve(args) => serve::run(&context, args).await,
+            Command::Sweep(args) => sweep::run(&context, args).await,
             Command::Status(args) => status::run(&context, args).await,
             Command::List(args) => list::run(&context, args).await,
             Command::Resume(args) => resume::run(&context, args).await,

@@ -32,12 +32,17 @@ struct Terminal {
 
 impl Watch for Terminal {
     fn begins(&self, run: &RunId, so_far: &[Record]) -> Option<UnboundedSender<Record>> {
-        let state = RunState::fold(so_far)?;
-        if self.announce {
-            eprintln!("Run {run}: {}", render::line(&state.request.person.name));
-        }
         let (send, records) = mpsc::unbounded_channel();
-        let watching = tokio::spawn(progress::watch(records, state, self.quiet));
+        let watching = if let Some(state) = RunState::fold(so_far) {
+            if self.announce {
+                eprintln!("Run {run}: {}", render::line(&state.request.person.name));
+            }
+            tokio::spawn(progress::watch(records, state, self.quiet))
+        } else {
+            // A sweep tells its own beginning.
+            so_far.iter().for_each(|record| drop(send.send(record.clone())));
+            tokio::spawn(super::sweep::progress(records, self.quiet))
+        };
         *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = Some((run.clone(), watching));
         Some(send)
     }

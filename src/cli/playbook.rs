@@ -31,7 +31,7 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         }
         Command::Check { files } => {
             let checked = if files.is_empty() {
-                context.house()?.playbooks()?
+                context.house()?.books()?.into_iter().map(|(book, _)| book).collect()
             } else {
                 files
                     .iter()
@@ -39,7 +39,7 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
                     .collect::<Result<Vec<_>, _>>()?
             };
             context.print(
-                |_| checked.iter().map(|p| format!("ok  {}  {}\n", p.playbook, p.summary)).collect(),
+                |_| checked.iter().map(|p| format!("ok  {}  {}\n", p.name(), p.summary())).collect(),
                 || serde_json::json!({ "playbooks": checked }),
             );
             Ok(Exit::Fine)

@@ -4,7 +4,7 @@ use super::context::{Context, clock};
 use super::outcome::{Exit, Failure};
 use crate::journal::Journal;
 use crate::model::{Digest, Event, Fault, FaultKind, RunId};
-use crate::report::{Paper, Report};
+use crate::report::{Paper, Report, SweepReport};
 use crate::wiring::House;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -49,6 +49,8 @@ pub enum Format {
     Html,
     /// For machines.
     Json,
+    /// For spreadsheets: a sweep's list.
+    Csv,
 }
 
 impl Format {
@@ -56,6 +58,7 @@ impl Format {
         match self {
             Self::Html => "html",
             Self::Json => "json",
+            Self::Csv => "csv",
         }
     }
 
@@ -65,6 +68,18 @@ impl Format {
                 .html(paper)
                 .map_err(|e| Fault::new(FaultKind::Unexpected, "the report cannot be made").because(e)),
             Self::Json => Ok(report.json_text()),
+            Self::Csv => Err(Fault::new(FaultKind::Misconfigured, "only the report of a sweep can be CSV")
+                .hint("--format html, or --format json")),
+        }
+    }
+
+    fn write_sweep(self, report: &SweepReport, paper: Paper) -> Result<String, Fault> {
+        match self {
+            Self::Html => report
+                .html(paper)
+                .map_err(|e| Fault::new(FaultKind::Unexpected, "the report cannot be made").because(e)),
+            Self::Json => Ok(report.json_text()),
+            Self::Csv => Ok(report.csv()),
         }
     }
 }
@@ -73,8 +88,13 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let house = context.house()?;
     let journal = house.journal_to_read().await?;
     let (id, _) = house.records(&journal, &args.run).await?;
-    let report = of(&house, &journal, &id).await?;
-    let text = args.format.write(&report, args.paper.into())?;
+    let (text, told) = match of_sweep(&house, &journal, &id).await? {
+        Some(swept) => (args.format.write_sweep(&swept, args.paper.into())?, swept.journal),
+        None => {
+            let report = of(&house, &journal, &id).await?;
+            (args.format.write(&report, args.paper.into())?, report.journal)
+        }
+    };
     match &args.out {
         Some(path) => {
             write(path, &text)?;
@@ -84,12 +104,17 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
             context.write(&text);
         }
     }
-    Ok(Exit::Fine.unless_tampered(&report.journal))
+    Ok(Exit::Fine.unless_tampered(&told))
 }
 
 /// The report of a run as the journal has it now.
 pub async fn of(house: &House, journal: &Journal, id: &RunId) -> Result<Report, Failure> {
     house.report(journal, id, clock()(), &jiff::tz::TimeZone::system()).await
+}
+
+/// The report of a sweep as the journal has it now; nothing if the run is none.
+pub async fn of_sweep(house: &House, journal: &Journal, id: &RunId) -> Result<Option<SweepReport>, Failure> {
+    house.sweep_report(journal, id, clock()(), &jiff::tz::TimeZone::system()).await
 }
 
 impl From<crate::playbook::Format> for Format {
@@ -109,6 +134,35 @@ pub async fn write_all(
     formats: &[crate::playbook::Format],
     folder: Option<PathBuf>,
 ) -> Result<Vec<PathBuf>, Failure> {
+    let write = |format: Format| format.write(report, Paper::default());
+    write_each(house, journal, &report.run, formats, folder, write).await
+}
+
+/// As [`write_all`], for a sweep: for `offboard sweep` and for `offboard serve`.
+///
+/// # Errors
+/// The run is no sweep, or the folder or the journal cannot be written.
+pub async fn write_sweep(
+    house: &House,
+    journal: &Journal,
+    id: &RunId,
+    formats: &[crate::playbook::Format],
+    folder: Option<PathBuf>,
+) -> Result<Vec<PathBuf>, Failure> {
+    let report = of_sweep(house, journal, id).await?;
+    let report = report.ok_or_else(|| Fault::new(FaultKind::Misconfigured, format!("run {id} is no sweep")))?;
+    let write = |format: Format| format.write_sweep(&report, Paper::default());
+    write_each(house, journal, id, formats, folder, write).await
+}
+
+async fn write_each(
+    house: &House,
+    journal: &Journal,
+    id: &RunId,
+    formats: &[crate::playbook::Format],
+    folder: Option<PathBuf>,
+    text_of: impl Fn(Format) -> Result<String, Fault>,
+) -> Result<Vec<PathBuf>, Failure> {
     let folder = folder.unwrap_or_else(|| house.reports_folder());
     std::fs::create_dir_all(&folder).map_err(|e| {
         Fault::new(FaultKind::Misconfigured, format!("{}: cannot be made", folder.display())).because(e)
@@ -116,8 +170,8 @@ pub async fn write_all(
     let mut written = Vec::new();
     let mut events = Vec::new();
     for format in formats.iter().copied().map(Format::from) {
-        let text = format.write(report, Paper::default())?;
-        let path = folder.join(format!("{}.{}", report.run, format.name()));
+        let text = text_of(format)?;
+        let path = folder.join(format!("{id}.{}", format.name()));
         write(&path, &text)?;
         events.push(Event::Reported { format: format.name().into(), sha256: Digest::of(text.as_bytes()) });
         written.push(path);

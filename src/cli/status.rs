@@ -2,7 +2,7 @@
 
 use super::context::Context;
 use super::outcome::{Exit, Failure};
-use super::{list, render, report};
+use super::{list, render, report, sweep};
 
 /// Show where a run stands: what needs a person first. Without a run: all runs that are not shut.
 #[derive(clap::Args)]
@@ -16,6 +16,10 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let Some(wanted) = args.run else { return list::show(context, &house, true).await };
     let journal = house.journal_to_read().await?;
     let (id, _) = house.records(&journal, &wanted).await?;
+    if let Some(swept) = report::of_sweep(&house, &journal, &id).await? {
+        sweep::show(context, &swept, &[]);
+        return Ok(swept.verdict.into());
+    }
     let report = report::of(&house, &journal, &id).await?;
     context.print(|style| render::status(&report, style), || report.json());
     Ok(Exit::from(report.verdict).unless_tampered(&report.journal))

@@ -2,9 +2,12 @@
 //! is changed, and for every run when `offboard serve` starts; asking twice gives the same answer.
 
 use crate::journal::{Journal, JournalError};
-use crate::model::{Actor, Fault, FaultKind, PersonId, Record, RunId, RunState, RunVerdict, StepProgress, Verdict};
+use crate::model::{
+    Actor, Fault, FaultKind, PersonId, Record, RunId, RunState, RunVerdict, StepProgress, SweepState, Verdict,
+};
 use crate::playbook::Playbook;
 use crate::store::{Due, Kind, Known, Phase, Store};
+use crate::wiring::House;
 use jiff::{SignedDuration, Timestamp};
 
 /// So long before its hour a scheduled run is looked at.
@@ -67,7 +70,8 @@ pub fn wants_retry(state: &RunState) -> bool {
         Some(fault) => !forbidden(fault),
         None => p.reached_at.is_none(),
     });
-    let undone = state.steps.iter().filter(|s| s.waived.is_none()).any(|s| match &s.progress {
+    // What a person does by hand, a walk cannot.
+    let undone = state.steps.iter().filter(|s| s.waived.is_none() && !s.step.is_by_hand()).any(|s| match &s.progress {
         StepProgress::Done { .. } => false,
         StepProgress::Failed { fault, .. } => !forbidden(fault),
         StepProgress::Planned | StepProgress::Started => true,
@@ -102,18 +106,18 @@ pub fn known(run: &RunId, records: &[Record]) -> Known {
     let state = RunState::fold(records);
     let seen = records.last().map_or(0, |r| r.seq);
     let Some(state) = state else {
-        let nobody = PersonId(String::new());
-        let phase = Phase::Other;
-        let run = run.clone();
+        // One that was cut off was not made: its schedule is still due.
+        let sweep = SweepState::fold(records);
+        let made = sweep.as_ref().filter(|s| s.ended.is_some()).map(|s| s.request.requested_at);
         return Known {
-            run,
+            run: run.clone(),
             records: seen,
-            person: nobody,
-            phase,
+            person: sweep.map_or_else(|| PersonId(String::new()), |s| sweeps(&s.request.playbook)),
+            phase: Phase::Other,
             by_roster: false,
             ends: None,
             due: None,
-            started: None,
+            started: made,
         };
     };
     let phase = match &state.cancelled {
@@ -133,6 +137,35 @@ pub fn known(run: &RunId, records: &[Record]) -> Known {
         due: state.scheduled.last().map(|(at, _)| *at),
         started: state.started,
     }
+}
+
+/// Under which name the sweeps of a playbook are known.
+fn sweeps(playbook: &str) -> PersonId {
+    PersonId(format!("sweep {playbook}"))
+}
+
+/// Brings the store in line with the schedules of the house: for each sweep the first hour after it was last made, which may have been missed;
+/// it is due once all the same. `finished` is the sweep that has just been made.
+///
+/// # Errors
+/// The store cannot be used.
+pub async fn settle_sweeps(house: &House, store: &Store, now: Timestamp, finished: Option<&str>) -> Result<(), Fault> {
+    let schedules = house.schedules()?;
+    let waiting: Vec<Due> = store.all_due().await?.into_iter().filter(|due| due.kind == Kind::Sweep).collect();
+    for gone in waiting.iter().filter(|due| schedules.iter().all(|(name, ..)| *name != due.subject)) {
+        store.settle(&gone.subject, &[], None).await?;
+    }
+    for (name, schedule, zone) in schedules {
+        let made = store.runs_of(&sweeps(&name)).await?.into_iter().filter_map(|known| known.started).max();
+        let missed = waiting.iter().find(|due| due.subject == name && due.at <= now).map(|due| due.at);
+        let at = match (made, missed) {
+            (None, Some(missed)) => Some(missed),
+            (made, _) => super::when::next_occurrence(&schedule, &zone, made.unwrap_or(now)),
+        };
+        let due: Vec<Due> = at.map(|at| Due { subject: name.clone(), kind: Kind::Sweep, at }).into_iter().collect();
+        store.settle(&name, &due, (finished == Some(&*name)).then_some(Kind::Sweep)).await?;
+    }
+    Ok(())
 }
 
 /// Brings the store in line with what the journal says of one run. `finished` is the work on it that has come to its end.

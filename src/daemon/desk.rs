@@ -3,17 +3,17 @@
 
 use super::after;
 use super::order::{Answer, Order};
-use crate::cli::{Exit, Failure, write_reports};
+use crate::cli::{Exit, Failure, write_reports, write_sweep};
 use crate::engine::{Run, refuse, refuse_leaver};
 use crate::journal::{Journal, JournalError};
 use crate::model::{Actor, Event, Fault, FaultKind, Person, Record, RunId, RunRequest, RunState, RunVerdict};
 use crate::playbook::Format;
 use crate::store::{Phase, Store};
-use crate::wiring::House;
+use crate::wiring::{House, sweep};
 use jiff::{SignedDuration, Timestamp};
 use std::path::PathBuf;
 use std::sync::Arc;
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 /// Where the time comes from.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -80,17 +80,23 @@ impl Desk {
                 self.look(&run, Look { last, can_wait: false }, watch).await
             }
             Order::Waive { run, target, why, by } => {
-                let (id, why) = (self.begun(&run, "waive").await?, reason(&why)?.to_string());
-                let mut answer = self
-                    .change(id, watch, async |run: &Run<'_>| {
-                        refuse_leaver(&run.recorder().read(|s| s.request.person.clone()), &by.name)?;
-                        Ok(run.waive(&target, &why, by.clone()).await?)
-                    })
-                    .await?;
-                let records = self.journal.records(answer.run.as_ref().unwrap_or(&run)).await?;
-                let verdict = RunState::fold(&records).map_or(RunVerdict::Unproven, |s| s.verdict());
-                answer.exit = Exit::from(verdict) as u8;
-                Ok(answer)
+                let (run, why) = (self.begun(&run, "waive").await?, reason(&why)?.to_string());
+                let done = self.change(run.clone(), watch, async |run: &Run<'_>| {
+                    refuse_leaver(&run.recorder().read(|s| s.request.person.clone()), &by.name)?;
+                    Ok(run.waive(&target, &why, by.clone()).await?)
+                });
+                done.await?;
+                self.as_it_stands(run).await
+            }
+            Order::Sweep { playbook, report_to, by } => self.sweep(playbook.as_deref(), by, report_to, watch).await,
+            Order::Done { run, step, note, evidence, by } => {
+                let run = self.begun(&run, "close").await?;
+                let done = self.change(run.clone(), watch, async |run: &Run<'_>| {
+                    refuse_leaver(&run.recorder().read(|s| s.request.person.clone()), &by.name)?;
+                    Ok(run.close(&step, note.clone(), evidence.clone(), by.clone()).await?)
+                });
+                done.await?;
+                self.as_it_stands(run).await
             }
         }
     }
@@ -253,6 +259,42 @@ impl Desk {
         Ok(run.prepare().await?.into_iter().map(|(_, fault)| fault).collect())
     }
 
+    /// Makes a sweep and writes its report.
+    ///
+    /// # Errors
+    /// There is no such sweep, or the journal cannot be written.
+    pub async fn sweep(
+        &self,
+        playbook: Option<&str>,
+        by: Actor,
+        report_to: Option<PathBuf>,
+        watch: &dyn Watch,
+    ) -> Result<Answer, Failure> {
+        let formats = self.house.sweep_book(playbook)?.0.report.formats;
+        let (send, mut records) = unbounded_channel::<Record>();
+        // Which run it is stands in the first record.
+        let watching = async {
+            let Some(first) = records.recv().await else { return };
+            let Some(watcher) = watch.begins(&first.run.clone(), std::slice::from_ref(&first)) else { return };
+            while let Some(record) = records.recv().await {
+                let _ = watcher.send(record);
+            }
+        };
+        let (swept, ()) = tokio::join!(sweep(&self.house, &self.journal, playbook, by, Some(send)), watching);
+        let (id, state) = swept?;
+        let written = write_sweep(&self.house, &self.journal, &id, &formats, report_to).await;
+        self.settled(&id).await;
+        let exit = Exit::from(state.verdict());
+        let mut answer = answer(id, exit);
+        match written {
+            Ok(written) => answer.written = written,
+            // A report that cannot be written must not hide what was found.
+            Err(failure) if exit == Exit::Fine => return Err(failure),
+            Err(failure) => answer.trouble = Some(failure.plain()),
+        }
+        Ok(answer)
+    }
+
     /// Changes a run in one record, or two.
     async fn change(
         &self,
@@ -267,6 +309,12 @@ impl Desk {
         drop(run);
         self.settled(&id).await;
         Ok(answer(id, Exit::Fine))
+    }
+
+    /// What is answered when a run was changed: how it stands now.
+    async fn as_it_stands(&self, run: RunId) -> Result<Answer, Failure> {
+        let state = RunState::fold(&self.journal.records(&run).await?);
+        Ok(answer(run, state.map_or(RunVerdict::Unproven, |s| s.verdict()).into()))
     }
 
     /// The run of that name, which must have begun.

@@ -173,7 +173,10 @@ pub(super) async fn work(shared: Arc<Shared>, claim: Claim) {
     };
     let noted = match put_off {
         None => match claim.due.kind {
-            Kind::Sweep => Ok(()),
+            Kind::Sweep => {
+                let (house, now) = (shared.house(), (shared.clock)());
+                after::settle_sweeps(&house, &shared.store, now, Some(&claim.due.subject)).await
+            }
             kind => after::settle(&shared.journal, &shared.store, &RunId(claim.due.subject.clone()), Some(kind)).await,
         },
         Some(pause) => {
@@ -190,6 +193,12 @@ pub(super) async fn work(shared: Arc<Shared>, claim: Claim) {
 
 /// Does what was claimed, if the journal says that it is still due. Says after which pause it is to be tried again all the same.
 async fn attempt(shared: &Arc<Shared>, claim: &Claim) -> Result<Option<SignedDuration>, Failure> {
+    if claim.due.kind == Kind::Sweep {
+        tracing::info!(sweep = %claim.due.subject, "taken up");
+        let swept = shared.desk().sweep(Some(&claim.due.subject), ourselves(), None, &Log { order: None }).await?;
+        tracing::info!(sweep = %claim.due.subject, run = swept.run.as_ref().map(|r| r.0.as_str()), exit = swept.exit, "swept");
+        return Ok(None);
+    }
     let run = RunId(claim.due.subject.clone());
     let kind = claim.due.kind;
     if matches!(kind, Kind::Start | Kind::Resume) {
@@ -286,7 +295,7 @@ pub(super) async fn obey(shared: Arc<Shared>, asked: Asked) {
         Ok(Err(failure)) => refused(failure.exit, failure.plain()),
         Err(_) => refused(Exit::Unexpected, "error[unexpected]: offboard serve failed; its log says more\n".into()),
     };
-    tracing::info!(order = id.0, run = ?answer.run.as_ref().map(|r| &r.0), exit = answer.exit, "answered");
+    tracing::info!(order = id.0, run = answer.run.as_ref().map(|r| r.0.as_str()), exit = answer.exit, "answered");
     let text = serde_json::to_string(&answer).unwrap_or_default();
     if let Err(fault) = shared.store.answer(id, &text).await {
         tracing::error!(order = id.0, %fault, "an order could not be answered");
@@ -304,7 +313,7 @@ async fn carry_out(shared: &Arc<Shared>, asked: Asked) -> Result<Answer, Failure
             .because(e)
             .hint("run the same version of offboard as the one that serves")
     })?;
-    tracing::info!(order = asked.id.0, what = order.name(), run = ?order.run().map(|r| &r.0), "an order");
+    tracing::info!(order = asked.id.0, what = order.name(), run = order.run().map(|r| r.0.as_str()), "an order");
     // It was begun before its server died: the run is on record, and goes on.
     if let (Order::Run { at, report_to, by, .. }, Some(run)) = (&order, &asked.run) {
         if at.is_some() {

@@ -1,7 +1,7 @@
 //! What can be asked, by a command or of a running `offboard serve`, and what comes back. The very same order does the very same thing in
 //! both. None of these holds a secret.
 
-use crate::model::{Actor, RunId};
+use crate::model::{Actor, Evidence, RunId, StepId};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -72,18 +72,41 @@ pub enum Order {
         /// Who asks.
         by: Actor,
     },
+    /// A sweep is made.
+    Sweep {
+        /// Its playbook; nothing: the only one there is.
+        playbook: Option<String>,
+        /// As in [`Order::Run`].
+        report_to: Option<PathBuf>,
+        /// Who asks.
+        by: Actor,
+    },
+    /// A manual step is closed.
+    Done {
+        /// The run.
+        run: RunId,
+        /// The step.
+        step: StepId,
+        /// What was done.
+        note: Option<String>,
+        /// What shows it; its copy is kept already.
+        evidence: Option<Evidence>,
+        /// Who asks.
+        by: Actor,
+    },
 }
 
 impl Order {
     /// The run that it is about, if it is about one that exists.
     pub fn run(&self) -> Option<&RunId> {
         match self {
-            Self::Run { .. } => None,
+            Self::Run { .. } | Self::Sweep { .. } => None,
             Self::Cancel { run, .. }
             | Self::Reschedule { run, .. }
             | Self::Resume { run, .. }
             | Self::Verify { run, .. }
-            | Self::Waive { run, .. } => Some(run),
+            | Self::Waive { run, .. }
+            | Self::Done { run, .. } => Some(run),
         }
     }
 
@@ -97,6 +120,8 @@ impl Order {
             Self::Resume { .. } => "resume",
             Self::Verify { .. } => "verify",
             Self::Waive { .. } => "waive",
+            Self::Done { .. } => "done",
+            Self::Sweep { .. } => "sweep",
         }
     }
 }

@@ -50,12 +50,12 @@ impl Premises {
                     self.break_with("`journal` or `keys` has changed: restart offboard serve".into());
                     return false;
                 }
-                if let Err(mistakes) = house.playbooks() {
+                if let Err(mistakes) = house.books() {
                     self.break_with(mistakes.render(false));
                     return false;
                 }
                 house.warnings.iter().for_each(|w| tracing::warn!("{}", w.render(false)));
-                self.house = Arc::new(house.in_slots_of(&self.house));
+                self.house = Arc::new(house.in_slots_of(&self.house).verifying_every(super::service::VERIFY));
                 // It may name other files.
                 self.stamps = self::stamps(&self.config, &self.house);
                 self.broken = None;

@@ -29,6 +29,8 @@ use tokio_cron_scheduler::{Job, JobScheduler};
 const LONGEST_SLEEP: Duration = Duration::from_secs(2);
 /// How often the roster is compared with the journal though it has not changed.
 const ROUND: Duration = Duration::from_secs(300);
+/// The whole journal is verified at most so often for the reports that are written.
+pub(super) const VERIFY: Duration = Duration::from_secs(60);
 /// For so long a start waits for a command that is just writing the journal.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// An order that was put so long before the start is not carried out: whoever put it has gone.
@@ -52,8 +54,8 @@ pub struct Serving {
 /// It cannot start: the configuration is wrong, the journal is in use, or the address of its health pages is.
 pub async fn serve(serving: Serving) -> Result<(), Failure> {
     let Serving { config, clock, mut stop, ready } = serving;
-    let house = Arc::new(House::build(&config, Arc::clone(&clock))?);
-    house.playbooks()?;
+    let house = Arc::new(House::build(&config, Arc::clone(&clock))?.verifying_every(VERIFY));
+    house.books()?;
     house.warnings.iter().for_each(|w| tracing::warn!("{}", w.render(false)));
     let journal = open(&house).await?;
     let store = house.store().await?;
@@ -70,6 +72,7 @@ pub async fn serve(serving: Serving) -> Result<(), Failure> {
     }
     store.free_claims().await?;
     let (settled, damaged) = after::settle_all(&journal, &store).await?;
+    after::settle_sweeps(&house, &store, clock(), None).await?;
     let stop_within = house.config.serve.stop_within.duration();
     let premises = Premises::new(&config, house, Arc::clone(&clock));
     let shared = Arc::new(Shared::new(clock, journal, store, premises));
@@ -281,6 +284,8 @@ impl Rounds {
         let task = self.tasks.spawn(async move {
             let done = pick_up(&shared).await;
             shared.is_wrong("roster", done.err().map(|failure| failure.plain()));
+            let swept = after::settle_sweeps(&shared.house(), &shared.store, (shared.clock)(), None).await;
+            shared.is_wrong("sweeps", swept.err().map(|fault| fault.to_string()));
         });
         self.picking = Some(task);
     }

@@ -10,6 +10,8 @@ mod plan;
 mod recorder;
 mod restore;
 mod rotate;
+mod sweep;
+mod tally;
 mod waiting;
 
 pub use ask::DraftAsk;
@@ -94,6 +96,11 @@ impl Engine {
             }
         }
         self
+    }
+
+    /// The time.
+    pub fn now(&self) -> Timestamp {
+        (self.clock)()
     }
 
     /// Every place of every system, with its connector.

@@ -26,7 +26,7 @@ pub use run_log::RunLog;
 pub use store::FILE;
 pub use verify::verify_with;
 
-use crate::model::{Digest, Event, Record, RunId, RunRequest};
+use crate::model::{Digest, Event, Record, RunId};
 use chain::{Checkpoint, hex};
 use jiff::Timestamp;
 use sqlx::sqlite::SqlitePoolOptions;
@@ -163,12 +163,13 @@ impl Journal {
         }
     }
 
-    /// Begins a run: an unused name, its first record, and a fresh seed, sealed, all in one transaction.
+    /// Begins a run of any kind with its `first` event (a [`crate::model::RunRequest`], a [`crate::model::SweepRequest`]): an unused
+    /// name, its first record, and a fresh seed, sealed, all in one transaction.
     ///
     /// # Errors
     /// As [`RunLog::append`].
-    pub async fn start(&self, at: Timestamp, request: RunRequest) -> Result<(RunLog, Record), JournalError> {
-        let first = Event::Requested { request: Box::new(request) };
+    pub async fn start(&self, at: Timestamp, first: impl Into<Event>) -> Result<(RunLog, Record), JournalError> {
+        let first = first.into();
         for _ in 0..NAMES {
             let standing = Standing { run: self.name()?, head: Mutex::new(None) };
             let log = RunLog::new(self.inner.clone(), standing);

@@ -2,7 +2,7 @@
 
 use super::{
     Account, Digest, DoorId, Evidence, Fault, Finding, Look, Outcome, Person, Place, PlaceId, SealedId, Seen, Step,
-    StepId, Which,
+    StepId, SweepFinding, SweepRequest, SweepSeen, Which,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -264,6 +264,40 @@ pub enum Event {
         /// How it stood.
         verdict: super::RunVerdict,
     },
+    /// Always the first record of a sweep.
+    SweepRequested {
+        /// What was asked for.
+        request: Box<SweepRequest>,
+    },
+    /// A place was read to its end.
+    SweepSeen {
+        /// Which.
+        place: PlaceId,
+        /// What it showed.
+        seen: SweepSeen,
+    },
+    /// Accounts were found, or are excepted.
+    SweepFound {
+        /// Some of them.
+        findings: Vec<SweepFinding>,
+    },
+    /// Every place has been read, or could not be.
+    SweepEnded {
+        /// Which limits are passed.
+        over_limit: Option<String>,
+    },
+}
+
+impl From<RunRequest> for Event {
+    fn from(request: RunRequest) -> Self {
+        Self::Requested { request: Box::new(request) }
+    }
+}
+
+impl From<SweepRequest> for Event {
+    fn from(request: SweepRequest) -> Self {
+        Self::SweepRequested { request: Box::new(request) }
+    }
 }
 
 /// An event as the journal holds it.

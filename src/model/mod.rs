@@ -11,6 +11,7 @@ mod person;
 mod run;
 mod secret;
 mod step;
+mod sweep;
 mod verdict;
 
 pub use account::{Account, Family, Identity, MatchRule, Owner, Place, PlaceId, SystemName};
@@ -27,4 +28,5 @@ pub use secret::{
     Which,
 };
 pub use step::{Action, BY_HAND, Chain, Evidence, Outcome, Restored, Step, StepId, Undo};
+pub use sweep::{SweepFinding, SweepKind, SweepPerson, SweepPlace, SweepRequest, SweepSeen, SweepState, SweepVerdict};
 pub use verdict::{Look, Proof, Residual, RunVerdict, Verdict};

@@ -212,6 +212,11 @@ impl RunState {
             Event::Prepared => self.prepared = Some(at),
             Event::Cancelled { why, by } => self.cancelled = Some((at, why.clone(), by.clone())),
             Event::Renewed { places, inputs } => self.renewed(places, inputs),
+            // Another kind of run: see `SweepState`.
+            Event::SweepRequested { .. }
+            | Event::SweepSeen { .. }
+            | Event::SweepFound { .. }
+            | Event::SweepEnded { .. } => {}
             Event::Started { .. } => {
                 self.started.get_or_insert(at);
                 self.ended = None;

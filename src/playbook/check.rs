@@ -11,17 +11,8 @@ const MOST_LOOKS: usize = 20;
 /// Every mistake of `playbook`, which was read from `document`.
 pub fn check(playbook: &Playbook, document: &yaml::Document) -> Vec<Mistake> {
     let mut mistakes = Vec::new();
-    let name_is_plain = |name: &str| {
-        !name.is_empty()
-            && name.len() <= 64
-            && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
-    };
-    if !name_is_plain(&playbook.playbook) {
-        mistakes.push(
-            document
-                .error(&["playbook".into()], "a playbook's name must be plain", "the name")
-                .help("valid here: lower-case letters, digits and `-`, at most 64"),
-        );
+    if !is_plain(&playbook.playbook) {
+        mistakes.push(not_plain(document));
     }
     for (limit, key) in [(playbook.limits.people, "people"), (playbook.limits.accounts, "accounts")] {
         if limit == 0 {
@@ -61,6 +52,20 @@ fn again(playbook: &Playbook, document: &yaml::Document, mistakes: &mut Vec<Mist
         let title = format!("{} looks again", again.len());
         mistakes.push(document.error(&path(MOST_LOOKS), title, format!("at most {MOST_LOOKS} are made")));
     }
+}
+
+/// Whether a playbook may be called so.
+pub(super) fn is_plain(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= 64
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+}
+
+/// It may not.
+pub(super) fn not_plain(document: &yaml::Document) -> Mistake {
+    document
+        .error(&["playbook".into()], "a playbook's name must be plain", "the name")
+        .help("valid here: lower-case letters, digits and `-`, at most 64")
 }
 
 fn stages(playbook: &Playbook, document: &yaml::Document, mistakes: &mut Vec<Mistake>) {

@@ -1,4 +1,5 @@
-//! Playbooks: what is done to a leaver's access, in which order, by when. YAML that people review and sign off.
+//! Playbooks: what is done to a leaver's access, in which order, by when; and, the second kind, what a sweep looks for. YAML that
+//! people review and sign off.
 //!
 //! A playbook says *what*, never *how*: it names actions and what they act on, and the connectors know how. Unknown keys are
 //! mistakes, and so is a key that this version cannot honour yet: a playbook is never half obeyed.
@@ -6,6 +7,7 @@
 mod asked;
 mod check;
 mod selection;
+mod sweep;
 
 use crate::model::{Action, Family, MailAddress};
 use crate::source::{Mistakes, Period, yaml};
@@ -14,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use asked::Asked;
 pub use selection::select;
+pub use sweep::{Except, ExceptAccount, Find, Schedule, Share, Sweep, SweepLimits, Tag, Wanted};
 
 /// What a later version will know. Written today, it is a mistake that says so.
 const LATER: &[&str] = &[
@@ -252,9 +255,63 @@ impl Playbook {
     }
 }
 
-/// The JSON Schema of a playbook, for editors.
+/// A playbook of either kind.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Book {
+    /// What is done to a leaver's access.
+    Leaver(Box<Playbook>),
+    /// What a sweep looks for.
+    Sweep(Box<Sweep>),
+}
+
+impl Book {
+    /// Reads `bytes`, the content of `file`. What has the key `find` is a sweep; everything else is for leavers.
+    ///
+    /// # Errors
+    /// Every mistake, with the place and what is valid there.
+    pub fn from_yaml(file: &str, bytes: &[u8]) -> Result<Self, Mistakes> {
+        #[derive(Deserialize)]
+        struct Kind {
+            find: Option<serde::de::IgnoredAny>,
+        }
+        let document = yaml::Document::read("playbook", file, bytes)?;
+        let is_sweep = document.parse::<Kind>(&[]).is_ok_and(|kind| kind.find.is_some());
+        if is_sweep {
+            Sweep::from_document(&document).map(|sweep| Self::Sweep(Box::new(sweep)))
+        } else {
+            Playbook::from_yaml(file, bytes).map(|playbook| Self::Leaver(Box::new(playbook)))
+        }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Leaver(playbook) => &playbook.playbook,
+            Self::Sweep(sweep) => &sweep.playbook,
+        }
+    }
+
+    /// What it is for.
+    pub fn summary(&self) -> &str {
+        match self {
+            Self::Leaver(playbook) => &playbook.summary,
+            Self::Sweep(sweep) => &sweep.summary,
+        }
+    }
+}
+
+/// The JSON Schema of playbooks, for editors: one of the two kinds.
 pub fn schema() -> serde_json::Value {
-    let mut schema = schemars::schema_for!(Playbook);
-    schema.insert("title".into(), "offboard playbook".into());
-    schema.to_value()
+    let mut leaver = schemars::schema_for!(Playbook).to_value();
+    let mut sweep = schemars::schema_for!(Sweep).to_value();
+    let mut defs = serde_json::Map::new();
+    let dialect = leaver.get("$schema").cloned();
+    for schema in [&mut leaver, &mut sweep].into_iter().filter_map(serde_json::Value::as_object_mut) {
+        schema.remove("$schema");
+        if let Some(serde_json::Value::Object(own)) = schema.remove("$defs") {
+            defs.extend(own);
+        }
+    }
+    serde_json::json!({ "$schema": dialect, "title": "offboard playbook", "oneOf": [leaver, sweep], "$defs": defs })
 }

@@ -23,20 +23,16 @@ pub enum Paper {
     Letter,
 }
 
-const CSS: &str = include_str!("templates/report.css");
+pub(super) const CSS: &str = include_str!("templates/report.css");
 
 /// The whole report on `paper`.
 pub(super) fn page(report: &Report, paper: Paper) -> Result<String, askama::Error> {
-    // Nothing that a person typed comes in here: a style sheet is no place for foreign text.
-    let plain = |text: &str| text.chars().filter(char::is_ascii_alphanumeric).take(64).collect::<String>();
     let root = format!(
         ":root{{--title:\"Offboarding report\";--run:\"Run {}\";--sha:\"{}\"}}",
         plain(&report.run.0),
         plain(&report.journal.head.0)
     );
-    let hash = |style: &str| format!("'sha256-{}'", STANDARD.encode(Sha256::digest(style.as_bytes())));
-    let csp =
-        format!("default-src 'none'; style-src {} {}; base-uri 'none'; form-action 'none'", hash(CSS), hash(&root));
+    let csp = policy(&root);
     let (tone, headline) = report.headline();
     Page {
         r: report,
@@ -51,6 +47,17 @@ pub(super) fn page(report: &Report, paper: Paper) -> Result<String, askama::Erro
         systems: report.clocks.systems.iter().map(|clock| System { clock, doors: doors_of(report, clock) }).collect(),
     }
     .render()
+}
+
+/// What may stand in a style sheet: nothing that a person typed comes in there.
+pub(super) fn plain(text: &str) -> String {
+    text.chars().filter(char::is_ascii_alphanumeric).take(64).collect()
+}
+
+/// The content security policy of a page with our style sheet and `root`: nothing else is loaded or run.
+pub(super) fn policy(root: &str) -> String {
+    let hash = |style: &str| format!("'sha256-{}'", STANDARD.encode(Sha256::digest(style.as_bytes())));
+    format!("default-src 'none'; style-src {} {}; base-uri 'none'; form-action 'none'", hash(CSS), hash(root))
 }
 
 fn doors_of<'a>(report: &'a Report, clock: &SystemClock) -> Vec<&'a DoorLine> {

@@ -9,6 +9,7 @@ mod html;
 mod lanes;
 mod needs;
 mod rest;
+mod sweep;
 pub mod text;
 mod words;
 
@@ -17,6 +18,7 @@ pub use doors::{DoorLine, Word};
 pub use html::Paper;
 pub use needs::Need;
 pub use rest::{ByHand, Cancelled, Control, Given, Journal, Looked, Start, StepLine, Unreached, WaivedLine, Written};
+pub use sweep::{Group, PlaceLine, SweepCounts, SweepReport, kinds, meaning};
 pub use words::{Counts, Tone};
 
 use crate::model::{Actor, Finding, InputDigest, Person, Record, RunId, RunRequest, RunState, RunVerdict, SystemName};
@@ -182,19 +184,7 @@ impl Report {
     /// [`Report::json`] as text that is safe to show on a terminal: every character that could steer it is written as a JSON
     /// escape, which means the same.
     pub fn json_text(&self) -> String {
-        let mut out = String::new();
-        for c in format!("{:#}", self.json()).chars() {
-            if c != '\n' && text::is_steering(c) {
-                let mut units = [0; 2];
-                for unit in c.encode_utf16(&mut units) {
-                    out.push_str(&format!("\\u{unit:04x}"));
-                }
-            } else {
-                out.push(c);
-            }
-        }
-        out.push('\n');
-        out
+        terminal_safe(&self.json())
     }
 
     /// The report as one HTML file that needs no network, no script and no font, and prints well on `paper`.
@@ -219,4 +209,21 @@ impl Report {
     pub fn reader_zone(&self) -> &TimeZone {
         &self.reader
     }
+}
+
+/// JSON as text in which every character that could steer a terminal is written as an escape, which means the same.
+fn terminal_safe(json: &serde_json::Value) -> String {
+    let mut out = String::new();
+    for c in format!("{json:#}").chars() {
+        if c != '\n' && text::is_steering(c) {
+            let mut units = [0; 2];
+            for unit in c.encode_utf16(&mut units) {
+                out.push_str(&format!("\\u{unit:04x}"));
+            }
+        } else {
+            out.push(c);
+        }
+    }
+    out.push('\n');
+    out
 }

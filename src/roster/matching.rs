@@ -51,6 +51,26 @@ impl Matcher {
         (folded(&manager.id.0) != folded(&person.id.0)).then_some(manager)
     }
 
+    /// The roster's row of a person; nothing if only `offboard.yaml` names them.
+    pub fn person(&self, id: &PersonId) -> Option<&Person> {
+        self.roster.get(&id.0)
+    }
+
+    /// Whose a key is, wherever it stands, by what is known of it now: declared, or learned from people's own accounts.
+    pub fn holder_of_key(&self, key: &Fingerprint, learned: &LearnedKeys) -> Owner {
+        match learned.holder(key) {
+            KeyHolder::Ourselves => Owner::Ourselves,
+            KeyHolder::Person { id, rule, .. } => Owner::Person { id, rule },
+            KeyHolder::Ambiguous(people) => Owner::Ambiguous { people },
+            KeyHolder::Unknown => Owner::Nobody,
+        }
+    }
+
+    /// Whether `offboard.yaml` or a playbook, which names `name` on `system`, means this account.
+    pub fn means(system: &SystemName, name: &str, account: &Account) -> bool {
+        means(system, name, account)
+    }
+
     /// The accounts that `offboard.yaml` maps to `person`.
     pub fn accounts_of(&self, person: &PersonId) -> Vec<(SystemName, String)> {
         let theirs = self.mappings.iter().filter(|mapping| folded(&mapping.person) == folded(&person.0));

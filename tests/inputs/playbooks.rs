@@ -1,5 +1,5 @@
 use offboard::model::{Person, PersonId, WorkerStatus};
-use offboard::playbook::{Playbook, schema, select};
+use offboard::playbook::{Book, Playbook, schema, select};
 
 const GOOD: &str = "\
 playbook: leave
@@ -47,7 +47,7 @@ snapshots! {
     unknown_family: "in: [host]" => "in: [hosts]",
     rotate_is_for_later: "do: remove" => "do: rotate",
     two_persons_are_for_later: "approval: none" => "approval: two-person",
-    looking_again_is_for_later: "until: 5m" => "until: 5m, again: [1h, 24h]",
+    looks_again_go_from_soon_to_late: "until: 5m" => "until: 5m, again: [1h, 24h, 24h]",
     mail_to_nobody: "formats: [html, json]" => "formats: [html, json], to: [security]",
     asking_nobody: "do: remove, to: entitlements" => "do: ask, what: Collect the laptop, within: 2d",
     asking_for_nothing: "do: remove, to: entitlements" => "do: ask, of: it@example.com, within: 2d",
@@ -87,15 +87,17 @@ fn the_playbooks_that_come_with_offboard_are_right() {
     let mut names = Vec::new();
     for entry in std::fs::read_dir("playbooks").unwrap() {
         let path = entry.unwrap().path();
-        let playbook = Playbook::from_yaml(&path.to_string_lossy(), &std::fs::read(&path).unwrap())
+        let book = Book::from_yaml(&path.to_string_lossy(), &std::fs::read(&path).unwrap())
             .unwrap_or_else(|mistakes| panic!("{mistakes}"));
-        assert_eq!(path.file_stem().unwrap().to_str(), Some(playbook.playbook.as_str()));
-        // Contained first: whatever shuts doors stands in the first stage.
-        assert!(playbook.stages[0].steps.iter().any(|rule| rule.action == offboard::model::Action::Disable));
-        names.push(playbook.playbook);
+        assert_eq!(path.file_stem().unwrap().to_str(), Some(book.name()));
+        if let Book::Leaver(playbook) = &book {
+            // Contained first: whatever shuts doors stands in the first stage.
+            assert!(playbook.stages[0].steps.iter().any(|rule| rule.action == offboard::model::Action::Disable));
+        }
+        names.push(book.name().to_string());
     }
     names.sort();
-    assert_eq!(names, ["involuntary-termination", "voluntary-departure"]);
+    assert_eq!(names, ["involuntary-termination", "quarterly-stale-sweep", "voluntary-departure"]);
 }
 
 fn leaver(reason: Option<&str>) -> Person {
@@ -135,10 +137,16 @@ fn the_schema_explains_every_key_and_knows_the_good_playbook() {
     let mut unexplained = Vec::new();
     explained(&schema, "", &mut unexplained);
     assert!(unexplained.is_empty(), "{unexplained:?}");
-    for key in ["playbook", "deadline", "stages", "limits", "verify"] {
-        assert!(schema["required"].as_array().unwrap().iter().any(|k| k == key), "{key}");
+    let [leaver, sweep] = schema["oneOf"].as_array().unwrap().as_slice() else { panic!("two kinds") };
+    for (kind, keys) in [
+        (leaver, ["playbook", "deadline", "stages", "limits", "verify"]),
+        (sweep, ["playbook", "summary", "limits", "find", "find"]),
+    ] {
+        for key in keys {
+            assert!(kind["required"].as_array().unwrap().iter().any(|k| k == key), "{key}");
+        }
+        assert_eq!(kind["additionalProperties"], false);
     }
-    assert_eq!(schema["additionalProperties"], false);
 }
 
 fn explained(schema: &serde_json::Value, path: &str, unexplained: &mut Vec<String>) {
@@ -151,7 +159,67 @@ fn explained(schema: &serde_json::Value, path: &str, unexplained: &mut Vec<Strin
             explained(value, &format!("{path}.{key}"), unexplained);
         }
     }
+    for (number, value) in object.get("oneOf").and_then(|kinds| kinds.as_array()).into_iter().flatten().enumerate() {
+        explained(value, &format!("{path}[{number}]"), unexplained);
+    }
     for (name, value) in object.get("$defs").and_then(|d| d.as_object()).into_iter().flatten() {
         explained(value, name, unexplained);
     }
+}
+
+const SWEEP: &str = "\
+playbook: stale
+summary: Find what is stale.
+trigger: { schedule: \"0 6 1 1,4,7,10 *\", zone: Asia/Kolkata }
+limits: { accounts: 200, share: 5% }
+find:
+  - { finding: orphan }
+  - { finding: dormant, unused-for: 90d, in: [directory, host] }
+  - { finding: lingering }
+except:
+  tags: [break-glass]
+  accounts:
+    - { system: fleet, account: ci, why: ticket 1, until: 2027-03-31 }
+report: { formats: [html] }
+";
+
+fn sweep_complaint(good: &str, bad: &str) -> String {
+    assert!(SWEEP.contains(good), "{good}");
+    match Book::from_yaml("stale.yaml", SWEEP.replacen(good, bad, 1).as_bytes()) {
+        Ok(book) => panic!("accepted: {book:?}"),
+        Err(mistakes) => mistakes.to_string(),
+    }
+}
+
+macro_rules! sweep_snapshots {
+    ($($name:ident: $good:expr => $bad:expr),* $(,)?) => {
+        $(#[test] fn $name() { insta::assert_snapshot!(sweep_complaint($good, $bad)); })*
+    };
+}
+
+sweep_snapshots! {
+    sweep_finding_nothing_known: "finding: orphan" => "finding: orphans",
+    sweep_dormant_for_how_long: "unused-for: 90d, " => "",
+    sweep_orphan_unused: "finding: orphan" => "finding: orphan, unused-for: 90d",
+    sweep_stages_are_for_later: "limits:" => "stages: []\nlimits:",
+    sweep_approval_is_for_later: "limits:" => "approval: two-person\nlimits:",
+    sweep_csv_is_for_later: "[html]" => "[html, csv]",
+    sweep_no_such_day: "until: 2027-03-31" => "until: 2027-02-31",
+    sweep_exception_without_why: "why: ticket 1" => "why: \"\"",
+    sweep_schedule_of_seconds: "0 6 1 1,4,7,10 *" => "0 0 6 1 1,4,7,10 *",
+    sweep_schedule_that_is_none: "0 6 1 1,4,7,10 *" => "0 25 1 * *",
+    sweep_zone_of_nowhere: "Asia/Kolkata" => "Asia/Atlantis",
+    sweep_share_without_percent: "5%" => "5",
+    sweep_limit_of_nothing: "accounts: 200" => "accounts: 0",
+    sweep_for_no_system: "in: [directory, host]" => "in: []",
+    sweep_that_looks_for_nothing: "  - { finding: orphan }\n  - { finding: dormant, unused-for: 90d, in: [directory, host] }\n  - { finding: lingering }\n" => "  []\n",
+}
+
+#[test]
+fn a_sweep_survives_the_journal_and_is_no_playbook_for_leavers() {
+    let Ok(Book::Sweep(sweep)) = Book::from_yaml("stale.yaml", SWEEP.as_bytes()) else { panic!("a sweep") };
+    let json = serde_json::to_value(&sweep).unwrap();
+    assert_eq!(serde_json::from_value::<offboard::playbook::Sweep>(json).unwrap(), *sweep);
+    assert!(Playbook::from_yaml("stale.yaml", SWEEP.as_bytes()).is_err());
+    assert!(matches!(Book::from_yaml("leave.yaml", GOOD.as_bytes()), Ok(Book::Leaver(_))));
 }

@@ -43,8 +43,7 @@ snapshots! {
     bidi: with("E1043,Jill \u{202e}eoR,,,,,,active,,,"),
     not_a_date: with("E1043,Jill Roe,,,,,,active,,22.11.2026,Asia/Kolkata"),
     not_a_day: with("E1043,Jill Roe,,,,,,active,,2026-02-30,Asia/Kolkata"),
-    date_in_1970: with("E1043,Jill Roe,,,,,,active,,1970-01-01,Asia/Kolkata"),
-    date_in_9999: with("E1043,Jill Roe,,,,,,active,,9999-12-31,Asia/Kolkata"),
+    date_in_2200: with("E1043,Jill Roe,,,,,,active,,2200-01-01,Asia/Kolkata"),
     date_with_an_offset: with("E1043,Jill Roe,,,,,,active,,2026-11-22T18:00Z,Asia/Kolkata"),
     date_without_a_zone: with("E1043,Jill Roe,,,,,,active,,2026-11-22,"),
     unknown_zone: with("E1043,Jill Roe,,,,,,active,,2026-11-22,Asia/Kolkatta"),
@@ -158,5 +157,43 @@ proptest! {
         let quoted = format!("\"{}\"", name.replace('"', "\"\""));
         let roster = read(&format!("id,name,status\nE1,{quoted},active\n"));
         prop_assert_eq!(&roster.people()[0].name, &name);
+    }
+}
+
+#[test]
+fn a_date_that_means_none_is_none() {
+    let row = |date: &str| with(&format!("E1043,Jill Roe,,,,,,active,,{date},Asia/Kolkata"));
+    let never = read(&row("9999-12-31"));
+    assert_eq!((never.get("E1043").unwrap().ends, never.warnings().len()), (None, 0));
+    for date in ["1970-01-01", "1900-01-01T00:00", "1999-12-31"] {
+        let roster = read(&row(date));
+        assert_eq!(roster.get("E1043").unwrap().ends, None, "nobody has left for that");
+        assert!(roster.warnings()[0].render(false).contains("nobody is picked up by it"), "{date}");
+    }
+}
+
+#[test]
+fn a_row_without_a_zone_has_the_rosters() {
+    let csv = format!("{HEADER}\nE1,Jill,,,,,,active,,2030-06-30,\nE2,Jack,,,,,,active,,2030-06-30,Europe/Berlin\n");
+    let roster = Roster::from_csv(csv.as_bytes(), "roster.csv", Some("Asia/Kolkata")).unwrap();
+    let ends = |id: &str| roster.get(id).unwrap().ends.unwrap().to_string();
+    assert_eq!((ends("E1").as_str(), ends("E2").as_str()), ("2030-06-30T18:29:59Z", "2030-06-30T21:59:59Z"));
+    assert_eq!(roster.get("E1").unwrap().zone.as_deref(), Some("Asia/Kolkata"));
+    assert!(Roster::from_csv(csv.as_bytes(), "roster.csv", None).is_err(), "a day ends somewhere");
+}
+
+/// The last second of a day on which the clocks change at midnight.
+#[test]
+fn a_day_ends_when_its_clock_says_so() {
+    for (date, zone, ends) in [
+        // Cairo: no midnight on 24 April 2026 (00:00 becomes 01:00), and the last hour of 29 October 2026 comes twice.
+        ("2026-04-23", "Africa/Cairo", "2026-04-23T21:59:59Z"),
+        ("2026-04-24", "Africa/Cairo", "2026-04-24T20:59:59Z"),
+        ("2026-10-29", "Africa/Cairo", "2026-10-29T21:59:59Z"),
+        ("2026-03-29", "Europe/Berlin", "2026-03-29T21:59:59Z"),
+        ("2026-10-25", "Europe/Berlin", "2026-10-25T22:59:59Z"),
+    ] {
+        let roster = read(&with(&format!("E1043,Jill Roe,,,,,,active,,{date},{zone}")));
+        assert_eq!(roster.get("E1043").unwrap().ends.unwrap().to_string(), ends, "{date} {zone}");
     }
 }

@@ -29,6 +29,7 @@ pub(super) fn attributes(names: &Attributes) -> Vec<&str> {
         "pwdChangedTime",
         "pwdLastSuccess",
         "authTimestamp",
+        "createTimestamp",
     ]
 }
 
@@ -42,6 +43,8 @@ pub(super) struct Facts {
     pub shadow_expire: Vec<String>,
     /// `{SASL}user@REALM` and the like: the password is checked elsewhere; this is a pointer, not a secret.
     pub pass_through: Vec<String>,
+    /// When the entry was made, as the server writes it.
+    pub made: Option<String>,
 }
 
 /// The account that `entry` is. `has_password` is what the server said where `userPassword` itself is hidden from us.
@@ -80,6 +83,7 @@ pub(super) fn account(
         locked,
         shadow_expire: entry.texts("shadowExpire"),
         pass_through: entry.texts("userPassword").into_iter().filter(|v| pass_through(v.as_bytes())).collect(),
+        made: entry.text("createTimestamp"),
     };
     let shown = ["displayName", "cn", names.user_name.as_str()].iter().find_map(|name| entry.text(name));
     Account {
@@ -121,7 +125,7 @@ pub(super) fn is_locked(entry: &Entry) -> bool {
 }
 
 /// `GeneralizedTime` (RFC 4517, section 3.3.13) in UTC, as servers write operational attributes; fractions are dropped.
-fn time(text: &str) -> Option<Timestamp> {
+pub(super) fn time(text: &str) -> Option<Timestamp> {
     let digits = text.get(..14).filter(|_| text.ends_with('Z'))?;
     let civil = DateTime::strptime("%Y%m%d%H%M%S", digits).ok()?;
     Some(civil.to_zoned(TimeZone::UTC).ok()?.timestamp())

@@ -5,13 +5,16 @@
 
 use super::account::{account, attributes};
 use super::keys::keys;
+use super::Shared;
 use super::link::DirectoryLink;
 use super::objects::{BY_NAME, BY_UID, Membership};
-use crate::connector::{Scope, Wanted};
-use crate::model::{Account, Fault, FindingKind, Fingerprint};
+use crate::connector::{LastUse, Scope, Wanted};
+use crate::model::{Account, DoorKind, Fault, FindingKind, Fingerprint};
 use crate::wire::ldap::{Entry, Found, Scope as Depth, Search, ldap_escape, normal_dn};
 use futures::stream::{self, BoxStream, StreamExt};
+use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
 
 /// People, or accounts, in one filter: some kilobytes, far below what servers accept.
 const TOGETHER: usize = 50;
@@ -40,6 +43,10 @@ impl Memberships {
         }
     }
 
+    fn is_empty(&self) -> bool {
+        self.by_dn.is_empty() && self.by_uid.is_empty()
+    }
+
     fn of(&self, entry: &Entry, user_name: &str) -> Vec<Membership> {
         let by_dn = normal_dn(&entry.dn).and_then(|dn| self.by_dn.get(&dn)).into_iter().flatten();
         let uids = entry.texts(user_name);
@@ -62,12 +69,25 @@ impl DirectoryLink {
             })
             .boxed(),
             Scope::Everything => {
-                let bases = self.shared().settings.people.iter().cloned().collect();
-                let walk =
-                    Walk { link: self, bases, memberships: None, search: None, seen: HashSet::new(), over: false };
-                stream::unfold(walk, |mut walk| async move { walk.next().await.map(|item| (item, walk)) }).boxed()
+                self.everything(false)
             }
         }
+    }
+
+    /// Every entry, for a sweep: without the groups that name it, but for sudo rules.
+    pub(super) fn sweep_entries(&mut self) -> BoxStream<'_, Result<Account, Fault>> {
+        self.findings.clear();
+        self.swept = Swept::default();
+        self.everything(true)
+    }
+
+    fn everything(&mut self, for_sweep: bool) -> BoxStream<'_, Result<Account, Fault>> {
+        let shared = self.share();
+        let bases: VecDeque<String> = shared.settings.people.iter().cloned().collect();
+        // Bases may overlap; one cannot.
+        let seen = (bases.len() > 1).then(HashSet::new);
+        let walk = Walk { link: self, shared, bases, memberships: None, search: None, seen, over: false, for_sweep };
+        stream::unfold(walk, |mut walk| async move { walk.next().await.map(|item| (item, walk)) }).boxed()
     }
 
     /// Everything of the wanted people, and of others' entries that hold one of their keys.
@@ -256,15 +276,50 @@ impl DirectoryLink {
     }
 }
 
+/// What a sweep saw of the directory as a whole.
+#[derive(Debug, Default)]
+pub(super) struct Swept {
+    entries: u64,
+    with_password: u64,
+    /// The earliest login on record.
+    since: Option<Timestamp>,
+}
+
+impl Swept {
+    fn saw(&mut self, account: &Account) {
+        self.entries += 1;
+        self.with_password += u64::from(account.doors.iter().any(|door| door.kind == DoorKind::Password));
+        self.since = [self.since, account.last_used].into_iter().flatten().min();
+    }
+
+    /// The server has kept logins at least since the earliest that it shows.
+    pub(super) fn last_use(&self) -> LastUse {
+        match self.since {
+            Some(since) => LastUse::Kept { since: Some(since) },
+            None => LastUse::NotKept {
+                why: "the directory shows no last login: neither authTimestamp (overlay lastbind) nor pwdLastSuccess".into(),
+            },
+        }
+    }
+
+    /// Where no password can be seen at all, nobody can say who may log in.
+    fn is_blind(&self) -> bool {
+        self.entries > 0 && self.with_password == 0
+    }
+}
+
 /// The walk over everything, entry by entry.
 struct Walk<'a> {
     link: &'a mut DirectoryLink,
+    shared: Arc<Shared>,
     bases: VecDeque<String>,
     /// Read before the first entry: OpenLDAP allows one paged search at a time.
     memberships: Option<Memberships>,
     search: Option<Search>,
-    seen: HashSet<String>,
+    /// Entries that were read before; nothing where that cannot be.
+    seen: Option<HashSet<String>>,
     over: bool,
+    for_sweep: bool,
 }
 
 impl Walk<'_> {
@@ -280,18 +335,20 @@ impl Walk<'_> {
     }
 
     async fn step(&mut self) -> Result<Option<Account>, Fault> {
-        let settings = self.link.shared().settings.clone();
         if self.memberships.is_none() {
             let mut all = Memberships::default();
-            let filter: String = BY_NAME.into_iter().chain(BY_UID).map(|a| format!("({a}=*)")).collect();
+            // A group says nothing of who owns an account, or uses it; a sudo rule says that it is privileged.
+            let attributes = BY_NAME.into_iter().chain(BY_UID).filter(|a| !self.for_sweep || *a == "sudoUser");
+            let filter: String = attributes.map(|a| format!("({a}=*)")).collect();
             self.link.groups(&format!("(|{filter})"), None, &mut all).await?;
             self.memberships = Some(all);
         }
+        let settings = &self.shared.settings;
         loop {
             let search = match &mut self.search {
                 Some(search) => search,
                 none => {
-                    let Some(base) = self.bases.pop_front() else { return Ok(None) };
+                    let Some(base) = self.bases.pop_front() else { break };
                     let wanted = attributes(&settings.attributes);
                     none.insert(self.link.search(&base, Depth::Subtree, &settings.accounts, &wanted, None).await?)
                 }
@@ -300,15 +357,26 @@ impl Walk<'_> {
                 self.search = None;
                 continue;
             };
-            if !self.seen.insert(normal_dn(&entry.dn).unwrap_or_else(|| entry.dn.clone())) {
+            let dn = || normal_dn(&entry.dn).unwrap_or_else(|| entry.dn.clone());
+            if self.seen.as_mut().is_some_and(|seen| !seen.insert(dn())) {
                 continue;
             }
-            self.link.remark(&entry);
-            let memberships = self.memberships.as_ref().map(|m| m.of(&entry, &settings.attributes.user_name));
-            let place = self.link.place.clone();
+            if !self.for_sweep {
+                self.link.remark(&entry);
+            }
+            let memberships = self.memberships.as_ref().filter(|m| !m.is_empty());
+            let memberships = memberships.map(|m| m.of(&entry, &settings.attributes.user_name)).unwrap_or_default();
             let has_password = entry.has("userPassword");
-            let memberships = memberships.unwrap_or_default();
-            return Ok(Some(account(self.link.shared(), &place, &entry, has_password, &memberships)));
+            let account = account(&self.shared, &self.link.place, &entry, has_password, &memberships);
+            self.link.swept.saw(&account);
+            return Ok(Some(account));
         }
+        if self.for_sweep && self.link.swept.is_blind() {
+            let what = format!("{}: of no entry can it be seen whether it has a password", self.link.name());
+            let hint = "let offboard read userPassword: without it nobody can say who may log in";
+            let finding = self.link.finding(FindingKind::Unknown, None, what, hint);
+            self.link.findings.push(finding);
+        }
+        Ok(None)
     }
 }

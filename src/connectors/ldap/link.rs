@@ -1,8 +1,9 @@
 //! One open directory server: our login there, what kind of server it is, and the calls of [`Link`].
 
 use super::Shared;
+use super::find::Swept;
 use super::prove::Policies;
-use crate::connector::{Cx, Health, Link, Scope};
+use crate::connector::{Cx, Health, LastUse, Link, Scope};
 use crate::model::{
     Account, Action, Door, DoorKind, Fault, FaultKind, Finding, FindingKind, Look, Outcome, Place, Restored, Step, Undo,
 };
@@ -72,6 +73,8 @@ pub(super) struct DirectoryLink {
     timeout: Duration,
     pub(super) root: Root,
     pub(super) findings: Vec<Finding>,
+    /// What the last sweep saw.
+    pub(super) swept: Swept,
     /// The password policies that we can see, once they were asked for.
     pub(super) policies: Option<Policies>,
     must_change: bool,
@@ -101,6 +104,7 @@ impl DirectoryLink {
             timeout,
             root: Root::new(&root),
             findings: Vec::new(),
+            swept: Swept::default(),
             policies: None,
             must_change,
             broken: false,
@@ -109,6 +113,10 @@ impl DirectoryLink {
 
     pub(super) fn shared(&self) -> &Shared {
         &self.shared
+    }
+
+    pub(super) fn share(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared)
     }
 
     pub(super) fn lock_kind(&self) -> LockKind {
@@ -316,6 +324,14 @@ impl Link for DirectoryLink {
 
     fn discover<'a>(&'a mut self, scope: &'a Scope) -> BoxStream<'a, Result<Account, Fault>> {
         self.find(scope)
+    }
+
+    fn sweep(&mut self) -> BoxStream<'_, Result<Account, Fault>> {
+        self.sweep_entries()
+    }
+
+    fn last_use(&self) -> LastUse {
+        self.swept.last_use()
     }
 
     fn findings(&mut self) -> Vec<Finding> {

@@ -15,7 +15,7 @@ mod monitor;
 mod objects;
 mod prove;
 
-use crate::connector::{Connector, Cx, Link, Manifest};
+use crate::connector::{Connector, Cx, Entry, Link, Manifest};
 use crate::model::{
     Account, Action, Chain, Door, DoorKind, Family, Fault, FaultKind, PersonId, Place, Proof, SecretRef, Step,
     SystemName,
@@ -217,6 +217,17 @@ impl Connector for Directory {
             // A directory cannot end a bound connection; see `not_covered`.
             Action::Disable | Action::EndSessions | Action::Ask | Action::Rotate => Vec::new(),
         }
+    }
+
+    /// With its password, unless it is locked, or with a key: sshd takes one from the directory whatever the lock says.
+    fn entry(&self, account: &Account) -> Entry {
+        let has = |kind| account.doors.iter().any(|door| door.kind == kind);
+        let open = has(DoorKind::SshKey) || (account.enabled && has(DoorKind::Password));
+        if open { Entry::Open } else { Entry::Shut }
+    }
+
+    fn made(&self, account: &Account) -> Option<jiff::Timestamp> {
+        account::time(account.facts.get("made")?.as_str()?)
     }
 
     async fn open(&self, place: &Place, cx: &Cx) -> Result<Box<dyn Link>, Fault> {

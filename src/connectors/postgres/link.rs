@@ -1,7 +1,7 @@
 //! One login on one server of the cluster, and what every room of this connector needs of it.
 
 use super::{apply, check, discover, look, restore, rotate};
-use crate::connector::{Cx, Health, KnownSecret, Link, Scope, Taken, Turn};
+use crate::connector::{Cx, Health, KnownSecret, LastUse, Link, Scope, Taken, Turn};
 use crate::model::{Account, Door, Fault, FaultKind, Finding, Look, Outcome, Place, Restored, Step, SystemName, Undo};
 use crate::wire::sql::{Failure, Session};
 use async_trait::async_trait;
@@ -127,6 +127,10 @@ impl Link for PgLink {
 
     fn discover<'a>(&'a mut self, scope: &'a Scope) -> BoxStream<'a, Result<Account, Fault>> {
         discover::discover(self, scope)
+    }
+
+    fn last_use(&self) -> LastUse {
+        LastUse::NotKept { why: "PostgreSQL keeps no last login: only the sessions of this moment can be seen".into() }
     }
 
     fn findings(&mut self) -> Vec<Finding> {

@@ -53,6 +53,12 @@ impl Sought {
     }
 }
 
+/// Whether a login with this shell gets a command line: none of those that only say no.
+pub(super) fn is_login_shell(shell: &str) -> bool {
+    let name = shell.rsplit('/').next().unwrap_or_default();
+    !matches!(name, "nologin" | "false" | "true" | "sync" | "shutdown" | "halt" | "reboot")
+}
+
 fn names_of(wanted: &Wanted, place: &Place) -> BTreeSet<String> {
     let mut names: BTreeSet<String> =
         wanted.accounts.iter().filter(|(system, _)| *system == place.system).map(|(_, name)| name.clone()).collect();

@@ -4,7 +4,8 @@ use super::baseline::Baseline;
 use super::discover::{Discovery, Sought, note_writers};
 use super::survey::Survey;
 use super::{Fleet, HostAt};
-use crate::connector::{Cx, Health, Link, Scope, Taken, Turn};
+use super::uses::Uses;
+use crate::connector::{Cx, Health, LastUse, Link, Scope, Taken, Turn};
 use crate::model::{Account, Door, Fault, FaultKind, Finding, Fingerprint, Look, Outcome, Restored, Step, Undo};
 use crate::wire::shell::{CallError, Closed, Kept, Login, Script, Shell};
 use async_trait::async_trait;
@@ -70,6 +71,8 @@ pub(super) struct SshLink {
     recent: Option<Recent>,
     /// By account, connections that keys were asked for on.
     pub(super) kept: HashMap<String, Kept>,
+    /// Of the last sweep.
+    pub(super) uses: Option<Uses>,
     /// Accounts that the last discovery took for the leaver's own.
     pub(super) own: BTreeSet<String>,
     /// Type and base64 of keys seen.
@@ -111,6 +114,7 @@ impl SshLink {
             findings: Vec::new(),
             recent: None,
             kept: HashMap::new(),
+            uses: None,
             own: BTreeSet::new(),
             blobs: HashMap::new(),
         };
@@ -183,6 +187,12 @@ impl SshLink {
             }
             _ => self.listing(accounts).await,
         }
+    }
+
+    /// Whether the survey just before saw somebody logged in to the account.
+    pub(super) fn is_in_use(&self, account: &str) -> bool {
+        let seen = self.recent.as_ref();
+        seen.is_some_and(|recent| recent.survey.sessions.iter().any(|session| session.account == account))
     }
 
     /// A listing that was cut off proves nothing.
@@ -271,6 +281,28 @@ impl Link for SshLink {
             }
         };
         futures::stream::once(found).flat_map(futures::stream::iter).boxed()
+    }
+
+    fn sweep(&mut self) -> BoxStream<'_, Result<Account, Fault>> {
+        let found = async move {
+            let found = async {
+                let mut accounts = self.survey(&Scope::Everything).await?;
+                self.fill_in_uses(&mut accounts).await?;
+                Ok(accounts)
+            };
+            match found.await {
+                Ok(accounts) => accounts.into_iter().map(Ok).collect(),
+                Err(fault) => vec![Err(fault)],
+            }
+        };
+        futures::stream::once(found).flat_map(futures::stream::iter).boxed()
+    }
+
+    fn last_use(&self) -> LastUse {
+        match &self.uses {
+            Some(uses) => uses.last_use(),
+            None => LastUse::NotKept { why: "the host was not asked".into() },
+        }
     }
 
     fn findings(&mut self) -> Vec<Finding> {

@@ -14,6 +14,7 @@
 //! | `plan`, `apply` | steps, and what the script is told |
 //! | `rotate`, `envfile` | a consumer of a shared secret: one key of an env file, reload, health |
 //! | `look` | verdicts |
+//! | `uses` | for a sweep: when accounts were last used, and which can be entered at all |
 //! | `check` | our own standing, and how sshd is set up |
 
 mod apply;
@@ -29,10 +30,11 @@ mod plan;
 mod rotate;
 mod settings;
 mod survey;
+mod uses;
 
 pub use settings::{Settings, build};
 
-use crate::connector::{Connector, Cx, Link, Manifest};
+use crate::connector::{Connector, Cx, Entry, Link, Manifest};
 use crate::model::{
     Account, Action, Chain, DoorKind, Family, Fault, FaultKind, Fingerprint, PartKind, PersonId, Place, PlaceId, Proof,
 };
@@ -107,6 +109,16 @@ impl Connector for Arc<Fleet> {
 
     fn plan(&self, account: &Account, leaver: &PersonId, action: Action) -> Vec<Chain> {
         plan::chains(account, leaver, action, &self.own)
+    }
+
+    fn entry(&self, account: &Account) -> Entry {
+        uses::entry(account)
+    }
+
+    fn made(&self, account: &Account) -> Option<jiff::Timestamp> {
+        // Whoever changed its password, or made it, on that day found it there.
+        let day = account.facts.get("changed")?.as_i64()?;
+        jiff::Timestamp::from_second(day.checked_mul(86_400)?).ok()
     }
 
     async fn open(&self, place: &Place, cx: &Cx) -> Result<Box<dyn Link>, Fault> {

@@ -1,0 +1,150 @@
+//! Leavers whom the roster names.
+
+use crate::lab::{Lab, LabPerson};
+use crate::office::{Office, all_shut};
+use crate::server::{Server, has_ended, runs, serve_with, starts, status};
+use jiff::{SignedDuration, Timestamp, tz::TimeZone};
+
+/// An office whose roster holds those who work here, and picks up who leaves.
+fn office(lab: &Lab, settings: &str) -> Office {
+    let office = Office::new(lab);
+    serve_with(&office, settings);
+    office.edit("roster.csv", |text| {
+        let stays = |line: &&str| line.starts_with("id,") || (line.contains(",active,,,") && line.starts_with("E1"));
+        text.lines().filter(stays).map(|line| format!("{line}\n")).collect()
+    });
+    // Declared people whose rows are gone would be mistakes.
+    office.edit("offboard.yaml", |text| {
+        let without = |line: &&str| {
+            !line.contains("person: E1042") && !line.starts_with("accounts:") && !line.starts_with("keys-of:")
+        };
+        text.lines().filter(without).map(|line| format!("{line}\n")).collect()
+    });
+    office
+}
+
+/// Sets a person's row, as HR's export does: whole, in one go.
+fn set(office: &Office, person: &LabPerson, status: &str, ends: &str) {
+    let text = std::fs::read_to_string(office.path("roster.csv")).unwrap();
+    let mut kept: String =
+        text.lines().filter(|l| !l.starts_with(&person.id)).map(|line| format!("{line}\n")).collect();
+    let (id, name, mail, user) = (&person.id, &person.name, &person.mail, &person.user);
+    kept += &format!("{id},{name},{mail},{user},,,employee,{status},involuntary,{ends},Asia/Kolkata\n");
+    let draft = office.path("roster.new");
+    std::fs::write(&draft, kept).unwrap();
+    std::fs::rename(draft, office.path("roster.csv")).unwrap();
+}
+
+/// So many seconds from now, as the roster has it: in the person's own zone.
+fn local(seconds: i64) -> String {
+    let at = Timestamp::now() + SignedDuration::from_secs(seconds);
+    at.to_zoned(TimeZone::get("Asia/Kolkata").unwrap()).strftime("%Y-%m-%dT%H:%M:%S").to_string()
+}
+
+#[test]
+fn a_leaver_is_scheduled_moved_taken_back_and_run_once() {
+    let lab = Lab::shared();
+    let leaver = lab.active_person();
+    let office = office(&lab, "leavers: true");
+    set(&office, &leaver, "active", "");
+    let mut server = Server::start(&office);
+    set(&office, &leaver, "active", "2030-06-30");
+    server.wait_for("the end date is picked up", |_| runs(&office).len() == 1);
+    let run = runs(&office)[0]["run"].as_str().unwrap().to_string();
+    // The last second of that day in Kolkata.
+    assert_eq!(runs(&office)[0]["scheduled"], "2030-06-30T18:29:59Z");
+    assert_eq!(status(&office, &run)["requested_by"]["asserted_by"], "roster");
+    set(&office, &leaver, "active", "2030-07-31");
+    server.wait_for("it is moved", |_| runs(&office)[0]["scheduled"] == "2030-07-31T18:29:59Z");
+    set(&office, &leaver, "active", "");
+    server.wait_for("it is taken back", |_| runs(&office)[0]["cancelled"] == true);
+    set(&office, &leaver, "active", &local(5));
+    server.wait_for("it is asked for again", |_| runs(&office).len() == 2);
+    let second =
+        runs(&office).into_iter().find(|r| r["run"] != run.as_str()).unwrap()["run"].as_str().unwrap().to_string();
+    server.wait_for("it ends", |_| has_ended(&office, &second));
+    all_shut(&status(&office, &second));
+    assert_eq!(lab.ways_in(&leaver), Vec::<String>::new());
+    // HR follows with the status; nobody is run twice, also by a server that has just started.
+    let ends = runs(&office);
+    set(&office, &leaver, "terminated", &local(-60));
+    assert!(server.stop().success());
+    let mut server = Server::start(&office);
+    server.wait_for("the roster is compared", |s| s.page("/readyz").0 == 200);
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    assert_eq!(runs(&office).len(), ends.len());
+    assert_eq!(starts(&office, &second).len(), 1);
+    drop(server);
+}
+
+#[test]
+fn a_roster_that_is_half_written_does_nothing_and_is_said() {
+    let lab = Lab::shared();
+    let (leaver, stays) = (lab.active_person(), lab.active_person());
+    let office = office(&lab, "leavers: true");
+    set(&office, &leaver, "active", "");
+    set(&office, &stays, "active", "2030-06-30");
+    let mut server = Server::start(&office);
+    server.wait_for("the first is picked up", |_| runs(&office).len() == 1);
+    // An export that is cut off in the middle of a row: whoever comes after it is missing, and so is the end date.
+    let whole = std::fs::read_to_string(office.path("roster.csv")).unwrap();
+    std::fs::write(office.path("roster.csv"), &whole[..whole.len() - 30]).unwrap();
+    server.wait_for("it is said", |s| s.page("/readyz").0 == 503);
+    let (_, page) = server.page("/readyz");
+    assert!(page["wrong"][0].as_str().unwrap().starts_with("configuration: error[roster]"), "{page:#}");
+    assert_eq!(server.page("/healthz").0, 200, "it is alive all the same");
+    assert!(!server.log().contains("takes a leaver back"));
+    // Cut off at the end of a row it can be read, and lacks people: nobody is taken back for that either.
+    let short: String = whole.lines().filter(|l| !l.starts_with(&stays.id)).map(|l| format!("{l}\n")).collect();
+    std::fs::write(office.path("roster.csv"), short).unwrap();
+    server.wait_for("it is good again", |s| s.page("/readyz").0 == 200);
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    assert_eq!(runs(&office)[0]["cancelled"], false);
+    std::fs::write(office.path("roster.csv"), whole).unwrap();
+    set(&office, &leaver, "active", "2030-06-30");
+    server.wait_for("the second is picked up", |_| runs(&office).len() == 2);
+    // A mistake in offboard.yaml or a playbook is the same.
+    office.edit("offboard.yaml", |text| text + "nonsense: true\n");
+    server.wait_for("it is said", |s| s.page("/readyz").0 == 503);
+    office.edit("offboard.yaml", |text| text.replace("nonsense: true\n", ""));
+    server.wait_for("it is good again", |s| s.page("/readyz").0 == 200);
+    office.edit("playbooks/voluntary-departure.yaml", |text| text.replace("do: disable", "do: disabel"));
+    server.wait_for("it is said", |s| s.page("/readyz").0 == 503);
+}
+
+#[test]
+fn a_crowd_and_those_long_gone_are_run_by_nobody() {
+    let lab = Lab::shared();
+    let office = office(&lab, "leavers: true, leavers-at-once: 2, leavers-since: 1d");
+    let person = |n: u32| LabPerson {
+        id: format!("E77{n}"),
+        user: format!("nobody{n}"),
+        name: format!("Nobody Number {n}"),
+        mail: format!("nobody{n}@sunrise.test"),
+        password: String::new(),
+        key: std::path::PathBuf::new(),
+    };
+    for n in 1..=3 {
+        set(&office, &person(n), "active", "2030-06-30");
+    }
+    set(&office, &person(4), "active", "2030-12-31");
+    set(&office, &person(5), "terminated", "2024-01-31");
+    set(&office, &person(6), "terminated", "");
+    set(&office, &person(7), "active", "1970-01-01");
+    set(&office, &person(8), "active", "9999-12-31");
+    let mut server = Server::start(&office);
+    server.wait_for("the one who leaves alone is picked up", |_| runs(&office).len() == 1);
+    assert_eq!(runs(&office)[0]["person"], "E774");
+    server.wait_for("it is said", |s| s.page("/readyz").0 == 503);
+    let (_, page) = server.page("/readyz");
+    assert!(page["wrong"][0].as_str().unwrap().contains("3 people leave within a day of each other"), "{page:#}");
+    // Who has looked at it raises the limit.
+    serve_with(&office, "leavers: true, leavers-at-once: 3, leavers-since: 1d");
+    server.wait_for("they are picked up", |_| runs(&office).len() == 4);
+    server.wait_for("it is good again", |s| s.page("/readyz").0 == 200);
+    // Somebody whom it has seen at work, and who is gone without a date, is run at once.
+    set(&office, &person(7), "terminated", "");
+    server.wait_for("who is gone is picked up", |_| runs(&office).len() == 5);
+    let people: Vec<String> = runs(&office).iter().map(|r| r["person"].as_str().unwrap().to_string()).collect();
+    assert!(!people.contains(&"E775".into()) && !people.contains(&"E776".into()), "{people:?}");
+}
