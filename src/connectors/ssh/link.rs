@@ -1,12 +1,12 @@
 //! One connection to one host, and the script that runs on it.
 
 use super::baseline::Baseline;
-use super::discover::{Discovery, Sought, note_writers};
+use super::discover::{Discovery, MOST_KEYS, Sought, note_writers};
 use super::survey::Survey;
 use super::{Fleet, HostAt};
 use super::uses::Uses;
 use crate::connector::{Cx, Health, LastUse, Link, Scope};
-use crate::model::{Account, Door, Fault, FaultKind, Finding, Fingerprint, Look, Outcome, Restored, Step, Undo};
+use crate::model::{Account, Door, DoorKind, Fault, FaultKind, Finding, FindingKind, Fingerprint, Look, Outcome, Restored, Step, Undo};
 use crate::wire::shell::{CallError, Closed, Login, Script, Shell};
 use async_trait::async_trait;
 use futures::StreamExt;
@@ -178,6 +178,18 @@ impl SshLink {
         }
     }
 
+    /// Keys beyond those of one round are looked at by a run's next; a sweep has none.
+    fn too_many_keys(&self, account: &Account) -> Option<Finding> {
+        let keys = account.doors.iter().filter(|door| door.kind == DoorKind::SshKey).count();
+        (keys >= MOST_KEYS).then(|| Finding {
+            kind: FindingKind::Unknown,
+            place: Some(self.host.place.id.clone()),
+            account: Some(account.native_id.clone()),
+            what: format!("{} has {MOST_KEYS} keys or more: the others were not looked at", account.native_id),
+            hint: "nobody needs so many: take out those that are not in use".into(),
+        })
+    }
+
     /// Whether the survey just before saw somebody logged in to the account.
     pub(super) fn is_in_use(&self, account: &str) -> bool {
         let seen = self.recent.as_ref();
@@ -277,6 +289,8 @@ impl Link for SshLink {
             let found = async {
                 let mut accounts = self.survey(&Scope::Everything).await?;
                 self.fill_in_uses(&mut accounts).await?;
+                let many: Vec<Finding> = accounts.iter().filter_map(|account| self.too_many_keys(account)).collect();
+                self.findings.extend(many);
                 Ok(accounts)
             };
             match found.await {
