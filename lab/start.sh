@@ -24,7 +24,7 @@ network() {
   ip link set lo up && ip link add "$BRIDGE" type bridge && ip link set "$BRIDGE" up &&
     ip address add 127.66.0.1/32 dev "$BRIDGE" || return
   echo 1 >/proc/sys/net/ipv4/conf/all/route_localnet
-  local h; for h in "${HOSTS[@]}"; do
+  local h; for h in "${HOSTS[@]}" "$GATEWAY"; do
     ip route add "${ADDRESS[$h]}/32" dev "$BRIDGE" src 127.66.0.1 table local || return
   done
 }
@@ -48,6 +48,7 @@ start_lab() {
   for name in "${SERVERS[@]}"; do start_one "$name" & job[$name]=$!; done
   for name in "${SERVERS[@]}"; do up "$name" "${job[$name]}" || failed=1; done
   ((failed == 0)) || return 1
+  "$LAB_SRC/portal" web1 portal 8080 || return 1
   mv "$LAB/starting" "$LAB/ready"
   say ready "$(elapsed)"
 }

@@ -1,21 +1,29 @@
 //! The command line: one file a command. The only room that prints, asks, and reads the clock.
 
 mod accounts;
+mod cancel;
 mod check;
 mod connectors;
 mod context;
+mod done;
 mod init;
+mod interrupt;
 mod journal;
 mod list;
+mod mail;
+mod orders;
 mod outcome;
 mod plan;
 mod playbook;
+mod post;
 mod progress;
 pub mod render;
 mod report;
+mod reschedule;
 mod restore;
 mod resume;
 mod run;
+mod serve;
 mod status;
 mod sweep;
 mod verify;
@@ -23,8 +31,8 @@ mod waive;
 
 use clap::{Parser, Subcommand};
 use context::{Color, Context};
-use outcome::Exit;
-pub use outcome::Failure;
+pub use outcome::{Exit, Failure};
+pub use report::write_all as write_reports;
 pub use report::write_sweep;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -60,6 +68,12 @@ enum Command {
     Run(run::Args),
     /// Find orphan, dormant and lingering accounts; changes nothing.
     Sweep(sweep::Args),
+    /// Give a scheduled run up, before it has begun.
+    Cancel(cancel::Args),
+    /// Let a scheduled run begin at another hour.
+    Reschedule(reschedule::Args),
+    /// Run what is due, when it is due: scheduled runs, leavers of the roster, looks again.
+    Serve(serve::Args),
     /// Show where a run stands.
     Status(status::Args),
     /// List all runs.
@@ -72,6 +86,10 @@ enum Command {
     Restore(restore::Args),
     /// Give a stuck step or an unreached place up, in writing.
     Waive(waive::Args),
+    /// Close a manual step, with what shows that it is done.
+    Done(done::Args),
+    /// List the mails that are not delivered, or send them now.
+    Mail(mail::Args),
     /// Write the evidence of a run.
     Report(report::Args),
     /// Check the journal.
@@ -106,7 +124,8 @@ pub fn main() -> ExitCode {
     #[cfg(feature = "failpoints")]
     outcome::die_at_failpoint();
     let context = Context::new(cli.config, cli.json, cli.color);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+    // One thread: there is little to compute, and to hand every packet from thread to thread costs more than that.
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("error[unexpected]: cannot start: {error}");
@@ -114,24 +133,31 @@ pub fn main() -> ExitCode {
         }
     };
     let done = runtime.block_on(async {
-        match cli.command {
+        let done = match cli.command {
             Command::Init(args) => init::run(&context, args).await,
             Command::Check(args) => check::run(&context, args).await,
             Command::Accounts(args) => accounts::run(&context, args).await,
             Command::Plan(args) => plan::run(&context, args).await,
             Command::Run(args) => run::run(&context, args).await,
             Command::Sweep(args) => sweep::run(&context, args).await,
+            Command::Cancel(args) => cancel::run(&context, args).await,
+            Command::Reschedule(args) => reschedule::run(&context, args).await,
+            Command::Serve(args) => serve::run(&context, args).await,
             Command::Status(args) => status::run(&context, args).await,
             Command::List(args) => list::run(&context, args).await,
             Command::Resume(args) => resume::run(&context, args).await,
             Command::Verify(args) => verify::run(&context, args).await,
             Command::Restore(args) => restore::run(&context, args).await,
             Command::Waive(args) => waive::run(&context, args).await,
+            Command::Done(args) => done::run(&context, args).await,
+            Command::Mail(args) => mail::run(&context, args).await,
             Command::Report(args) => report::run(&context, args).await,
             Command::Journal(args) => journal::run(&context, args).await,
             Command::Connectors(args) => connectors::run(&context, args).await,
             Command::Playbook(args) => playbook::run(&context, args).await,
-        }
+        };
+        post::at_the_end(&context).await;
+        done
     });
     // Hanging look-ups and commands must not hold the exit up.
     runtime.shutdown_background();

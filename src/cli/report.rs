@@ -88,9 +88,12 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let house = context.house()?;
     let journal = house.journal_to_read().await?;
     let (id, _) = house.records(&journal, &args.run).await?;
-    let text = match of_sweep(&house, &journal, &id).await? {
-        Some(swept) => args.format.write_sweep(&swept, args.paper.into())?,
-        None => args.format.write(&of(&house, &journal, &id).await?, args.paper.into())?,
+    let (text, stands) = match of_sweep(&house, &journal, &id).await? {
+        Some(swept) => (args.format.write_sweep(&swept, args.paper.into())?, swept.journal),
+        None => {
+            let report = of(&house, &journal, &id).await?;
+            (args.format.write(&report, args.paper.into())?, report.journal)
+        }
     };
     match &args.out {
         Some(path) => {
@@ -101,7 +104,7 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
             context.write(&text);
         }
     }
-    Ok(Exit::Fine)
+    Ok(Exit::Fine.unless_tampered(&stands))
 }
 
 /// The report of a run as the journal has it now.
@@ -123,17 +126,16 @@ impl From<crate::playbook::Format> for Format {
     }
 }
 
-/// Writes the report in the playbook's formats, records what was written, and says where.
+/// Writes a report in the playbook's formats, records what was written, and says where.
 pub async fn write_all(
     house: &House,
     journal: &Journal,
-    id: &RunId,
+    report: &Report,
     formats: &[crate::playbook::Format],
     folder: Option<PathBuf>,
 ) -> Result<Vec<PathBuf>, Failure> {
-    let report = of(house, journal, id).await?;
-    let write = |format: Format| format.write(&report, Paper::default());
-    write_each(house, journal, id, formats, folder, write).await
+    let write = |format: Format| format.write(report, Paper::default());
+    write_each(house, journal, &report.run, formats, folder, write).await
 }
 
 /// As [`write_all`], for a sweep: for `offboard sweep` and for `offboard serve`.

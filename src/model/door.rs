@@ -24,12 +24,16 @@ pub enum DoorKind {
     Login,
     /// An SSH public key that lets its holder in.
     SshKey,
+    /// A certificate that lets its holder in; the object is its serial.
+    Certificate,
     /// A live session.
     Session,
     /// A job that runs on the account's behalf: crontab, at.
     Job,
     /// A group, role or other membership that grants something.
     Membership,
+    /// A password of a program's account that the holder may know.
+    SharedSecret,
 }
 
 impl std::fmt::Display for DoorKind {
@@ -38,9 +42,11 @@ impl std::fmt::Display for DoorKind {
             Self::Password => "password",
             Self::Login => "login",
             Self::SshKey => "ssh-key",
+            Self::Certificate => "certificate",
             Self::Session => "session",
             Self::Job => "job",
             Self::Membership => "membership",
+            Self::SharedSecret => "shared-secret",
         })
     }
 }
@@ -57,7 +63,7 @@ pub struct Door {
     /// What kind.
     pub kind: DoorKind,
     /// Which one of its kind: a fingerprint, a group's DN; `sessions` for all live sessions of the account at once; empty
-    /// where the account has just one.
+    /// where the account has just one; the secret's name for a shared secret.
     pub object: String,
     /// For people: files, options, addresses. Never a secret.
     pub detail: String,
