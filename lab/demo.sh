@@ -115,6 +115,24 @@ for row in 1 2; do
   result same "$([[ $is == "${expected[row]}|"* && $is == "$was" ]] && echo same || echo changed)" "${name[row]}" "${is%|*} rows" "checksum ${is#*|}, before ${was#*|}"
 done
 
+chapter 'offboard sweep: what nobody owns, nobody uses, or has outlived its owner'
+"$offboard" --json sweep --report-to "$LAB/reports" >"$LAB/log/sweep.json" 2>/dev/null; status=$?
+result 20 "$status" 'exit status' '20 = something is found' ''
+# swept KIND ACCOUNT : whether the sweep found it.
+swept() {
+  perl -MJSON::PP -0777 -ne 'BEGIN { ($kind, $account) = splice @ARGV, 0, 2 }
+    for (@{ decode_json($_)->{findings} }) { $found = "$_->{system}: $_->{why}" if $_->{kind} eq $kind && $_->{account} =~ /^(uid=)?\Q$account\E(,|$)/ }
+    END { print $found // "not found" }' "$1" "$2" "$LAB/log/sweep.json"
+}
+for finding in 'lingering dtandon' 'orphan hgupta_tmp' 'orphan ngupta2' 'orphan agokhalee' 'dormant lpatel' 'dormant cyadav'; do
+  words=$(swept "${finding% *}" "${finding#* }")
+  result found "$([[ $words == 'not found' ]] && echo not || echo found)" "${finding% *}" "${finding#* }" "$words"
+done
+for user in rmehta rmehtaa agokhale; do
+  words=$(swept lingering "$user")
+  result 'not' "$([[ $words == 'not found' ]] && echo not || echo found)" 'lingering' "$user" "$words"
+done
+
 mkdir -p "$project/target/demo" && cp -r "$LAB/reports/." "$project/target/demo/"
 chapter 'The report:'
 for file in "$LAB"/reports/*; do printf '  %s\n' "$project/target/demo/${file##*/}"; done

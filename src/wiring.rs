@@ -81,6 +81,15 @@ impl House {
         self.roster.find(wanted).cloned()
     }
 
+    /// Every playbook for leavers of the configuration's folder.
+    ///
+    /// # Errors
+    /// What is wrong with any playbook, also with a sweep.
+    pub fn playbooks(&self) -> Result<Vec<Playbook>, Mistakes> {
+        let leavers = |(book, _)| if let Book::Leaver(book) = book { Some(*book) } else { None };
+        Ok(self.books()?.into_iter().filter_map(leavers).collect())
+    }
+
     /// Every playbook of the configuration's folder, of both kinds, and the digest of its file.
     ///
     /// # Errors

@@ -283,3 +283,28 @@ fn what_a_run_has_shut_is_found_no_more() {
     assert_eq!(of(&after, &leaver.user), BTreeSet::new());
     assert_eq!(of(&after, &bystander.user), BTreeSet::new(), "a bystander is in no finding");
 }
+
+#[test]
+fn a_login_on_a_terminal_counts_and_a_login_now_counts_more() {
+    let lab = Lab::alone();
+    let person = lab.active_person();
+    let office = Office::new(&lab);
+    // utmp(5): a login on a terminal in June 2023, and a logout, which is none.
+    let write = "for ([7, 1685606400], [8, 1700000000]) { print pack 's x2 l a32 a4 a32 a256 x4 l l l x36', $_->[0], 1, 'pts/0', '', $ARGV[0], 'x', 1, $_->[1], 0 }";
+    let script = "perl -e \"$0\" \"$1\" >/var/log/wtmp";
+    assert!(lab.on("bastion", &["sh", "-c", script, write, &person.user]).status.success());
+    let dormant = |report: &Value| {
+        let list = report["findings"].as_array().unwrap().iter();
+        list.filter(|f| f["account"] == person.user.as_str() && f["kind"] == "dormant").cloned().collect::<Vec<_>>()
+    };
+    let found = dormant(&sweep(&office, 20));
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0]["places"], serde_json::json!(["fleet/bastion.sunrise.test"]));
+    assert_eq!(found[0]["last_used"], "2023-06-01T08:00:00Z");
+    assert!(found[0]["why"].as_str().unwrap().contains("is every login on record"), "{found:?}");
+    // Without a terminal: neither lastlog nor wtmp knows of it, sshd's log does.
+    assert!(lab.ssh(&person.key, &person.user, "bastion"));
+    let found = dormant(&sweep(&office, 20));
+    assert!(lab.on("bastion", &["rm", "/var/log/wtmp"]).status.success());
+    assert!(found.is_empty(), "{found:?}");
+}

@@ -13,7 +13,7 @@ pub struct Args {}
 
 pub async fn run(context: &Context, _: Args) -> Result<Exit, Failure> {
     let house = context.house()?;
-    let playbooks = house.books()?;
+    let books = house.books()?.len();
     let (health, mail) = tokio::join!(house.engine.check(), mail(&house));
     for playbook in house.playbooks()?.iter().filter(|p| mail.is_none() && !p.report.to.is_empty()) {
         eprintln!("warning: the report of {} is mailed to nobody: offboard.yaml has no `mail`", playbook.playbook);
@@ -23,7 +23,7 @@ pub async fn run(context: &Context, _: Args) -> Result<Exit, Failure> {
     context.print(
         |style| {
             let mail = mail.as_ref().map(|(answer, left)| render::mail_server(answer, left, style)).unwrap_or_default();
-            mail + &render::health(&health, playbooks.len(), house.roster.people().len(), style)
+            mail + &render::health(&health, books, house.roster.people().len(), style)
         },
         || {
             let places: Vec<_> = health
@@ -37,7 +37,7 @@ pub async fn run(context: &Context, _: Args) -> Result<Exit, Failure> {
                 Ok(identity) => serde_json::json!({ "identity": identity, "undelivered": left }),
                 Err(fault) => serde_json::json!({ "fault": fault, "undelivered": left }),
             });
-            serde_json::json!({ "mail": mail, "places": places, "playbooks": playbooks.len(), "people": house.roster.people().len() })
+            serde_json::json!({ "mail": mail, "places": places, "playbooks": books, "people": house.roster.people().len() })
         },
     );
     let no_mail = mail.is_some_and(|(answer, left)| answer.is_err() || !left.is_empty());

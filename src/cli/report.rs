@@ -88,7 +88,7 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let house = context.house()?;
     let journal = house.journal_to_read().await?;
     let (id, _) = house.records(&journal, &args.run).await?;
-    let (text, told) = match of_sweep(&house, &journal, &id).await? {
+    let (text, stands) = match of_sweep(&house, &journal, &id).await? {
         Some(swept) => (args.format.write_sweep(&swept, args.paper.into())?, swept.journal),
         None => {
             let report = of(&house, &journal, &id).await?;
@@ -104,7 +104,7 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
             context.write(&text);
         }
     }
-    Ok(Exit::Fine.unless_tampered(&told))
+    Ok(Exit::Fine.unless_tampered(&stands))
 }
 
 /// The report of a run as the journal has it now.
@@ -176,7 +176,7 @@ async fn write_each(
         events.push(Event::Reported { format: format.name().into(), sha256: Digest::of(text.as_bytes()) });
         written.push(path);
     }
-    journal.continue_run(&report.run).await?.append(clock()(), events).await?;
+    journal.continue_run(id).await?.append(clock()(), events).await?;
     Ok(written)
 }
 

@@ -18,7 +18,7 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let (id, _) = house.records(&journal, &wanted).await?;
     if let Some(swept) = report::of_sweep(&house, &journal, &id).await? {
         sweep::show(context, &swept, &[]);
-        return Ok(swept.verdict.into());
+        return Ok(Exit::from(swept.verdict).unless_tampered(&swept.journal));
     }
     let report = report::of(&house, &journal, &id).await?;
     context.print(|style| render::status(&report, style), || report.json());

@@ -93,7 +93,7 @@ impl Engine {
         let cx = self.cx(vec![0; 32].into());
         let mut link = self.open(connector, place, &cx).await?;
         let _slot = match self.working.get(&place.system) {
-            // A termination goes first.
+            // It can wait: a termination finds the other slots free.
             Some(slots) => Some((slots.calm.acquire().await.ok(), slots.all.acquire().await.ok())),
             None => None,
         };

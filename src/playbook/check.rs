@@ -40,20 +40,6 @@ pub fn check(playbook: &Playbook, document: &yaml::Document) -> Vec<Mistake> {
     mistakes
 }
 
-/// The looks again, which must go up.
-fn again(playbook: &Playbook, document: &yaml::Document, mistakes: &mut Vec<Mistake>) {
-    let again = &playbook.verify.again;
-    let path = |item: usize| ["verify".into(), "again".into(), item.into()];
-    for (item, pair) in again.windows(2).enumerate().filter(|(_, pair)| pair[0] >= pair[1]) {
-        let title = format!("`{}` comes after `{}`", pair[1], pair[0]);
-        mistakes.push(document.error(&path(item + 1), title, "the looks go from soon to late"));
-    }
-    if again.len() > MOST_LOOKS {
-        let title = format!("{} looks again", again.len());
-        mistakes.push(document.error(&path(MOST_LOOKS), title, format!("at most {MOST_LOOKS} are made")));
-    }
-}
-
 /// Whether a playbook may be called so.
 pub(super) fn is_plain(name: &str) -> bool {
     !name.is_empty()
@@ -66,6 +52,20 @@ pub(super) fn not_plain(document: &yaml::Document) -> Mistake {
     document
         .error(&["playbook".into()], "a playbook's name must be plain", "the name")
         .help("valid here: lower-case letters, digits and `-`, at most 64")
+}
+
+/// The looks again, which must go up.
+fn again(playbook: &Playbook, document: &yaml::Document, mistakes: &mut Vec<Mistake>) {
+    let again = &playbook.verify.again;
+    let path = |item: usize| ["verify".into(), "again".into(), item.into()];
+    for (item, pair) in again.windows(2).enumerate().filter(|(_, pair)| pair[0] >= pair[1]) {
+        let title = format!("`{}` comes after `{}`", pair[1], pair[0]);
+        mistakes.push(document.error(&path(item + 1), title, "the looks go from soon to late"));
+    }
+    if again.len() > MOST_LOOKS {
+        let title = format!("{} looks again", again.len());
+        mistakes.push(document.error(&path(MOST_LOOKS), title, format!("at most {MOST_LOOKS} are made")));
+    }
 }
 
 fn stages(playbook: &Playbook, document: &yaml::Document, mistakes: &mut Vec<Mistake>) {

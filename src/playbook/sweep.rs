@@ -261,6 +261,12 @@ fn check(sweep: &Sweep, document: &yaml::Document) -> Vec<Mistake> {
         let path = ["report".into(), "formats".into()];
         mistakes.push(document.error(&path, "a sweep without a report shows nothing", "valid here: `html`, `json`"));
     }
+    if !sweep.report.to.is_empty() {
+        let path = ["report".into(), "to".into()];
+        mistakes.push(
+            document.error(&path, "this version cannot honour `to` of a sweep yet", "not yet").help("leave it out"),
+        );
+    }
     if let Some(trigger) = &sweep.trigger {
         mistakes.extend(schedule(trigger, document));
     }

@@ -197,10 +197,12 @@ fn means(system: &SystemName, name: &str, account: &Account) -> bool {
             folded(name)
         }
     };
+    if *system != account.system {
+        return false;
+    }
     let wanted = plain(name);
-    *system == account.system
-        && (plain(&account.native_id) == wanted
-            || account.identity.user_name.as_ref().is_some_and(|user_name| folded(user_name) == wanted))
+    plain(&account.native_id) == wanted
+        || account.identity.user_name.as_ref().is_some_and(|user_name| folded(user_name) == wanted)
 }
 
 /// Who holds a key that stands in an account of `owner`'s.

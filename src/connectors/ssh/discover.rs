@@ -12,7 +12,7 @@ use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// The most keys of one account that become doors in one round; the next round finds the rest.
-const MOST_KEYS: usize = 500;
+pub(super) const MOST_KEYS: usize = 500;
 
 /// Who is looked for, in the terms of a host.
 pub(super) struct Sought {

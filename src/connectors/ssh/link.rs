@@ -1,12 +1,14 @@
 //! One connection to one host, and the script that runs on it.
 
 use super::baseline::Baseline;
-use super::discover::{Discovery, Sought, note_writers};
+use super::discover::{Discovery, MOST_KEYS, Sought, note_writers};
 use super::survey::Survey;
 use super::{Fleet, HostAt};
 use super::uses::Uses;
 use crate::connector::{Cx, Health, LastUse, Link, Scope, Taken, Turn};
-use crate::model::{Account, Door, Fault, FaultKind, Finding, Fingerprint, Look, Outcome, Restored, Step, Undo};
+use crate::model::{
+    Account, Door, DoorKind, Fault, FaultKind, Finding, FindingKind, Fingerprint, Look, Outcome, Restored, Step, Undo,
+};
 use crate::wire::shell::{CallError, Closed, Kept, Login, Script, Shell};
 use async_trait::async_trait;
 use futures::StreamExt;
@@ -69,10 +71,10 @@ pub(super) struct SshLink {
     findings: Vec<Finding>,
     /// Until the next call.
     recent: Option<Recent>,
-    /// By account, connections that keys were asked for on.
-    pub(super) kept: HashMap<String, Kept>,
     /// Of the last sweep.
     pub(super) uses: Option<Uses>,
+    /// By account, connections that keys were asked for on.
+    pub(super) kept: HashMap<String, Kept>,
     /// Accounts that the last discovery took for the leaver's own.
     pub(super) own: BTreeSet<String>,
     /// Type and base64 of keys seen.
@@ -113,8 +115,8 @@ impl SshLink {
             baseline,
             findings: Vec::new(),
             recent: None,
-            kept: HashMap::new(),
             uses: None,
+            kept: HashMap::new(),
             own: BTreeSet::new(),
             blobs: HashMap::new(),
         };
@@ -187,6 +189,18 @@ impl SshLink {
             }
             _ => self.listing(accounts).await,
         }
+    }
+
+    /// Keys beyond those of one round are looked at by a run's next; a sweep has none.
+    fn too_many_keys(&self, account: &Account) -> Option<Finding> {
+        let keys = account.doors.iter().filter(|door| door.kind == DoorKind::SshKey).count();
+        (keys >= MOST_KEYS).then(|| Finding {
+            kind: FindingKind::Unknown,
+            place: Some(self.host.place.id.clone()),
+            account: Some(account.native_id.clone()),
+            what: format!("{} has {MOST_KEYS} keys or more: the others were not looked at", account.native_id),
+            hint: "nobody needs so many: take out those that are not in use".into(),
+        })
     }
 
     /// Whether the survey just before saw somebody logged in to the account.
@@ -288,6 +302,8 @@ impl Link for SshLink {
             let found = async {
                 let mut accounts = self.survey(&Scope::Everything).await?;
                 self.fill_in_uses(&mut accounts).await?;
+                let many: Vec<Finding> = accounts.iter().filter_map(|account| self.too_many_keys(account)).collect();
+                self.findings.extend(many);
                 Ok(accounts)
             };
             match found.await {

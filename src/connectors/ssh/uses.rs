@@ -9,7 +9,7 @@ use jiff::civil::DateTime;
 use jiff::fmt::strtime::BrokenDownTime;
 use jiff::tz::{Offset, TimeZone};
 use jiff::{Timestamp, ToSpan};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Sent along with the call, without comments.
 const SCRIPT: &str = include_str!("script/uses.sh");
@@ -133,6 +133,8 @@ impl SshLink {
             .collect();
         let mut uses = Uses::new(now);
         let call = format!("{script}uses {} </dev/null", asked.join(" "));
+        let live: HashSet<String> =
+            accounts.iter().map(|a| a.native_id.clone()).filter(|name| self.is_in_use(name)).collect();
         self.ask(&call, &mut |line| uses.line(line)).await?;
         if !uses.whole {
             return Err(self
@@ -141,7 +143,7 @@ impl SshLink {
         }
         for account in accounts {
             // Whoever is logged in uses it.
-            let live = self.is_in_use(&account.native_id).then_some(now);
+            let live = live.contains(&account.native_id).then_some(now);
             account.last_used = live.max(uses.of(&account.native_id));
             if let (Some(facts), Some(day)) = (account.facts.as_object_mut(), uses.changed.get(&account.native_id)) {
                 facts.insert("changed".into(), (*day).into());
