@@ -12,7 +12,9 @@ doors_of() {
   printf 'psql\t%s@pg.sunrise.test\npsql\t%s_dba@pg.sunrise.test\n' "$1" "$1"
   for host in "${HOSTS[@]}"; do printf 'ssh id_ed25519\t%s@%s.sunrise.test\n' "$1" "$host"; done
   for host in root@web2 deploy@web1 deploy@db1; do printf 'ssh id_ed25519\t%s.sunrise.test\n' "$host"; done
+  printf 'openvpn\tvpn.ovpn\n'
   [[ $1 == rmehta ]] || return 0
+  printf 'openvpn\tvpn_new.ovpn\n'
   printf 'ssh id_ed25519\tagokhale@bastion.sunrise.test\n'
   for host in rmehta@bastion rmehta@db1 deploy@web2 deploy@backup; do printf 'ssh id_second\t%s.sunrise.test\n' "$host"; done
 }
@@ -28,6 +30,7 @@ try_door() {
     psql)
       refusal='FATAL: '
       words=$(PGPASSWORD=$(<"$own/password") psql -X -h "${3#*@}" -U "${3%@*}" -d hospital -Atc "select 'logged in as ' || current_user" 2>&1) ;;
+    openvpn) try_vpn "$1" "$3"; return ;;
     ssh*)
       refusal='Permission denied (publickey)'
       words=$("${SSH[@]}" -n -i "$own/${2#ssh }" "$3" 'echo "logged in as $(id -un)"' 2>&1) ;;
@@ -36,11 +39,22 @@ try_door() {
   words=${words##*$'\n'} words=${words##*FATAL:  }
 }
 
+# try_vpn USER PROFILE : the same for the VPN. OpenVPN tells a client that it refuses nothing over UDP; its log has the reason.
+try_vpn() {
+  local log=/etc/openvpn/main/server.log seen
+  seen=$(on vpn wc -c "$log" | cut -d' ' -f1)
+  words=$(VPN_WAIT=5 PROFILE=$LAB/people/$1/$2 "$LAB_SRC/vpn-client" "$1" ping -nqc1 -W2 10.66.0.1 2>&1) &&
+    { verdict=open words=$(grep 'packets transmitted' <<<"$words"); return; }
+  local reason; reason=$(on vpn tail -c "+$((seen + 1))" "$log" | grep -E "VERIFY ERROR.*CN=$1,|$1/.*AUTH_FAILED|client-instance.*$1.*disable" | tail -n 1)
+  if [[ $reason ]]; then verdict=refused words=${reason#*VERIFY ERROR: }; else verdict=unclear words=${words##*$'\n'}; fi
+}
+
 # hold USER : sessions that stay: SQL, a shell of one's own, a shell in deploy by a key that stands there.
-held_at=('psql session' 'ssh session on web1' 'ssh session in deploy@web1' 'ssh session in root@web2')
+held_at=('VPN tunnel, packets going through' 'psql session' 'ssh session on web1' 'ssh session in deploy@web1' 'ssh session in root@web2')
 hold() {
   local own=$LAB/people/$1
   sessions=()
+  "$LAB_SRC/vpn-client" "$1" >/dev/null 2>&1 & sessions+=($!)
   PGPASSWORD=$(<"$own/password") psql -X -h pg.sunrise.test -U "$1" -d hospital -c 'select pg_sleep(1000)' </dev/null >/dev/null 2>&1 & sessions+=($!)
   local where; for where in "$1@web1" deploy@web1 root@web2; do
     "${SSH[@]}" -n -i "$own/id_ed25519" "$where.sunrise.test" 'sleep 1000' >/dev/null 2>&1 & sessions+=($!)

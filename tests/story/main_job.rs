@@ -11,7 +11,10 @@ fn every_door_is_shut_and_the_real_clients_agree() {
     for person in [&leaver, &bystander] {
         assert_eq!(lab.ways_in(person), lab.all_ways(), "{} gets in everywhere before", person.user);
     }
+    let tunnels = [&leaver, &bystander].map(|person| lab.vpn_session(person, &Lab::vpn_profile(person)));
+    let [theirs, mut others] = tunnels;
     let mut sessions = lab.sessions(&leaver);
+    sessions.push(theirs);
     assert!(sessions.iter_mut().all(|s| s.is_alive()), "every session answers before");
     let report = office.run(&leaver).expect(0).json();
     all_shut(&report);
@@ -19,9 +22,11 @@ fn every_door_is_shut_and_the_real_clients_agree() {
     for session in &mut sessions {
         assert!(!session.is_alive(), "{} goes on", session.name);
     }
+    assert!(!lab.vpn(&leaver, &Lab::vpn_profile(&leaver)), "the VPN lets them in");
+    assert!(others.is_alive(), "the bystander's tunnel holds");
     assert_eq!(lab.ways_in(&bystander), lab.all_ways(), "the bystander gets in everywhere");
     let kinds = doors(&report);
-    for kind in ["password", "ssh-key", "session", "membership", "login"] {
+    for kind in ["password", "ssh-key", "session", "membership", "login", "certificate"] {
         assert!(kinds.iter().any(|(k, _)| k == kind), "no {kind} door was found: {kinds:?}");
     }
     for door in report["doors"].as_array().unwrap() {

@@ -1,6 +1,6 @@
 //! Steps and their undoing: what is sent to the script, and what its answers mean.
 
-use super::discover::is_file_name;
+use super::discover::{UNKNOWN, is_file_name};
 use super::link::{GatewayLink, quoted};
 use super::survey::Survey;
 use crate::model::{Action, Fault, FaultKind, Outcome, Restored, Step, Undo};
@@ -60,6 +60,11 @@ fn refusal(link: &GatewayLink, step: &Step) -> Option<Fault> {
                 .hint("revoke the certificate instead"),
         ),
         Action::Disable | Action::EndSessions if step.object.is_empty() => None,
+        Action::Revoke if step.object == UNKNOWN => Some(
+            link.fault(FaultKind::Misconfigured, &what(step))
+                .because("its certificate is not known here")
+                .hint("find its serial where the CA is, revoke it there, put the new list into place, then waive this step"),
+        ),
         Action::Revoke if !step.object.is_empty() && step.object.bytes().all(|b| b.is_ascii_hexdigit()) => None,
         _ => unsound("the step is not understood"),
     }

@@ -1,6 +1,7 @@
 //! Looks at doors. A certificate counts as shut only if the very check that the running server makes at a handshake refuses it for our
 //! reason, by the files that this server reads, and lets another one pass at the same time. Live clients are the server's own listing.
 
+use super::discover::UNKNOWN;
 use super::link::{GatewayLink, quoted};
 use super::survey::{Checked, Survey};
 use crate::model::{Door, DoorKind, Look, Proof, Verdict};
@@ -127,6 +128,7 @@ fn certificate(survey: &Survey, door: &Door) -> Look {
     }
     match known {
         Some(_) => open(format!("{file} does not list {}, and {words}", door.object)),
+        None if door.object == UNKNOWN => Look::unproven("its certificate is not known here, and nothing disables the name"),
         None => Look::unproven(format!("neither the CA nor {file} knows {}", door.object)),
     }
 }

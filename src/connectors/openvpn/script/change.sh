@@ -310,9 +310,17 @@ check_list() {
     fi
 }
 
-# is_live NAME: whether a certificate of that name may still open anything.
+# is_live NAME: whether a certificate of that name may still open anything. Without a database of the CA nobody knows.
 is_live() {
-    [ -z "$CA_INDEX" ] || [ ! -r "$CA_INDEX" ] || awk -F '\t' -v name="$(quoted_pattern "$1")" '$1 == "V" && $6 ~ ("/CN=" name "(/[A-Za-z0-9.]+=|$)") { found = 1 } END { exit !found }' "$CA_INDEX"
+    [ -n "$CA_INDEX" ] && [ -r "$CA_INDEX" ] || return 0
+    plain=$(quoted_pattern "$1")
+    awk -F '\t' -v name="$plain" '$1 == "V" && $6 ~ ("/CN=" name "(/[A-Za-z0-9.]+=|$)") { found = 1 } END { exit !found }' "$CA_INDEX" && return 0
+    # One that the database lost.
+    certificates >"$TMP/issued"
+    awk -F '\t' -v name="$plain" '
+        FNR == NR { row[$4] = 1; next }
+        !($2 in row) && $4 ~ ("(^|, |,)CN ?= ?" name "([,/]|$)") { found = 1 }
+        END { exit !found }' "$CA_INDEX" "$TMP/issued"
 }
 
 # disable NUMBER NAME: a `disable` line in the client's own file. The server reads it at each connection.

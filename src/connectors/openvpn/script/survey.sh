@@ -235,8 +235,10 @@ gather() {
     if [ -n "$PID" ]; then
         talk 'status 3' version | awk '{ print "M" $0 }'
     fi
-    certificates
-    [ "$1" != all ] || last_seen
+    if [ "$1" = all ]; then
+        certificates
+        last_seen
+    fi
     say gathered yes
 }
 
