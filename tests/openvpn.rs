@@ -456,8 +456,7 @@ async fn a_broken_list_is_left_alone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_serial_that_two_people_have_is_not_revoked() {
     let gateway = Gateway::new("twins", 13);
-    let (_, bystander) = (gateway.issue("jane"), ());
-    let () = bystander;
+    gateway.issue("jane");
     // The counter was set back, and the database lost a row.
     gateway.root("echo 1001 >pki/serial; cp pki/issued/jane.crt kept; sed -i '/CN=jane$/d' pki/index.txt");
     let twin = gateway.issue("bob");

@@ -318,7 +318,7 @@ is_live() {
     # One that the database lost.
     certificates >"$TMP/issued"
     awk -F '\t' -v name="$plain" '
-        FNR == NR { row[$4] = 1; next }
+        FNR == NR { if ($6 ~ ("/CN=" name "(/[A-Za-z0-9.]+=|$)")) row[$4] = 1; next }
         !($2 in row) && $4 ~ ("(^|, |,)CN ?= ?" name "([,/]|$)") { found = 1 }
         END { exit !found }' "$CA_INDEX" "$TMP/issued"
 }
