@@ -48,6 +48,7 @@ start_lab() {
   for name in "${SERVERS[@]}"; do start_one "$name" & job[$name]=$!; done
   for name in "${SERVERS[@]}"; do up "$name" "${job[$name]}" || failed=1; done
   ((failed == 0)) || return 1
+  "$LAB_SRC/portal" web1 portal 8080 || return 1
   mv "$LAB/starting" "$LAB/ready"
   say ready "$(elapsed)"
 }

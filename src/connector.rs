@@ -4,8 +4,8 @@
 //! anything), that `look` changes nothing, that no secret is in any error, and that a bystander is never touched.
 
 use crate::model::{
-    Account, Action, Chain, Door, DoorKind, Family, Fault, Finding, Fingerprint, Look, Outcome, Person, PersonId,
-    Place, PlaceId, Proof, Restored, Step, SystemName, Undo,
+    Account, Action, Chain, Door, DoorId, DoorKind, Family, Fault, FaultKind, Finding, Fingerprint, Look, Outcome,
+    Part, PartKind, Person, PersonId, Phase, Place, PlaceId, Proof, Restored, SecretName, Seen, Step, SystemName, Undo,
 };
 use async_trait::async_trait;
 use futures::stream::BoxStream;
@@ -26,6 +26,8 @@ pub struct Manifest {
     pub family: Family,
     /// The doors it finds, each with the strongest proof that it can give.
     pub doors: &'static [(DoorKind, Proof)],
+    /// What it can be in the rotation of a shared secret.
+    pub rotates: &'static [PartKind],
     /// What our own identity needs there, a sentence each.
     pub privileges: &'static [&'static str],
     /// What it does not cover, each with the reason.
@@ -91,6 +93,14 @@ impl Cx {
         salt
     }
 
+    /// 16 bytes that belong to one shared secret of an account, the same at every call within a run: the salt of its new verifier, the key
+    /// of the digest by which a change is noticed.
+    pub fn secret_salt(&self, purpose: &str, place: &PlaceId, account: &str) -> [u8; 16] {
+        let mut salt = [0; 16];
+        salt.copy_from_slice(&self.derive(&format!("shared secret: {purpose}"), place, account)[..16]);
+        salt
+    }
+
     fn derive(&self, purpose: &str, place: &PlaceId, account: &str) -> [u8; 32] {
         let mut mac =
             Hmac::<Sha256>::new_from_slice(self.seed.expose_secret()).expect("HMAC takes a key of any length");
@@ -100,6 +110,56 @@ impl Cx {
         }
         mac.finalize().into_bytes().into()
     }
+}
+
+/// One participant's turn in the rotation of a shared secret.
+pub struct Turn<'a> {
+    /// Which of the four.
+    pub phase: Phase,
+    /// The secret.
+    pub secret: &'a SecretName,
+    /// Whose turn it is.
+    pub part: &'a Part,
+    /// The value that the leaver may know. At a consumer's `create` nobody knows it yet: the consumer says it.
+    pub old: Option<&'a SecretString>,
+    /// The new value; nothing at `create`.
+    pub new: Option<&'a SecretString>,
+    /// What this participant saw in earlier phases.
+    pub seen: &'a Seen,
+    /// For the source: every consumer by name, and the addresses that its logins come from.
+    pub consumers: &'a [(String, Vec<String>)],
+}
+
+/// What came of a turn.
+pub struct Taken {
+    /// How it went.
+    pub outcome: Outcome,
+    /// What a later phase needs.
+    pub seen: Seen,
+    /// A consumer's `create`: the value that it logs in with now.
+    pub value: Option<SecretString>,
+    /// What a person should look at.
+    pub findings: Vec<Finding>,
+}
+
+impl Taken {
+    /// A turn that left nothing to remember.
+    pub fn new(outcome: Outcome) -> Self {
+        Self { outcome, seen: Seen::default(), value: None, findings: Vec::new() }
+    }
+}
+
+/// What is known of a shared secret whose door a link may be asked to look at.
+#[derive(Clone)]
+pub struct KnownSecret {
+    /// The door.
+    pub door: DoorId,
+    /// The value that the leaver may know, if it is (still) sealed.
+    pub old: Option<SecretString>,
+    /// The value that this run has put in its place, if it has.
+    pub new: Option<SecretString>,
+    /// See [`Seen::before`].
+    pub before: Option<String>,
 }
 
 /// One system.
@@ -164,4 +224,19 @@ pub trait Link: Send {
 
     /// Takes steps back; one result a step. Never revives an old secret.
     async fn restore(&mut self, undo: &[Undo], cx: &Cx) -> Vec<Result<Restored, Fault>>;
+
+    /// Takes one phase of a rotation. Each is idempotent and monotone: done twice, or landing late, none brings an old value back, and
+    /// none puts the new one over a value that somebody else has set in the meantime. `create` changes nothing.
+    ///
+    /// # Errors
+    /// `Misconfigured` where this connector is no such participant; `Forbidden` with what to grant; `Protected` where somebody else has
+    /// changed the value. No value is ever in one.
+    async fn rotate(&mut self, turn: &Turn<'_>, _cx: &Cx) -> Result<Taken, Fault> {
+        let (object, _) = turn.part.object();
+        Err(Fault::new(FaultKind::Misconfigured, format!("{}: cannot {} {object}", turn.secret, turn.phase))
+            .because("systems of this kind take no part in rotations"))
+    }
+
+    /// Hands over the sealed values of shared secrets, for looks at their doors.
+    fn keep(&mut self, _secrets: Vec<KnownSecret>) {}
 }

@@ -12,6 +12,7 @@ pub mod cli;
 pub mod config;
 pub mod connector;
 pub mod connectors;
+pub mod daemon;
 pub mod engine;
 pub mod journal;
 pub mod model;

@@ -1,5 +1,8 @@
 //! The ssh connector against real hosts: the lab's. Run by `lab/enter cargo test --test ssh`.
 
+#[path = "server/mod.rs"]
+mod server;
+
 use futures::StreamExt;
 use jiff::Timestamp;
 use offboard::connector::{Connector, Cx, Link, Scope, Wanted};
@@ -53,7 +56,7 @@ fn connector() -> Arc<dyn Connector> {
 fn cx() -> Cx {
     Cx {
         now: Arc::new(|| Timestamp::from_second(1_795_000_000).unwrap()),
-        timeout: Duration::from_secs(10),
+        timeout: Duration::from_secs(30),
         baseline: None,
         seed: vec![7; 32].into(),
     }
@@ -150,7 +153,7 @@ fn ssh_command(key: &Path, user: &str, host: &str) -> Command {
     let mut command = Command::new("ssh");
     let known = lab().join("known_hosts");
     command
-        .args(["-F", "none", "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes", "-o", "ConnectTimeout=10", "-o"])
+        .args(["-F", "none", "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes", "-o", "ConnectTimeout=60", "-o"])
         .arg(format!("UserKnownHostsFile={}", known.display()))
         .arg("-i")
         .arg(key)
@@ -421,10 +424,7 @@ impl Live {
     }
 
     fn ends(&mut self) -> bool {
-        (0..50).any(|_| {
-            std::thread::sleep(Duration::from_millis(100));
-            !self.is_alive()
-        })
+        server::comes_to_pass(|| !self.is_alive())
     }
 }
 
@@ -469,6 +469,31 @@ async fn sessions_end_and_nobody_elses_do() {
         assert!(matches!(look.verdict, Verdict::Shut { .. }), "{}: {look:?}", door.id);
     }
     on("web1", "pkill -f 'sleep 7773'");
+}
+
+/// Nobody has said which key is the leaver's: it is learned from their own account on this very host, and goes from `deploy` in the same round.
+#[tokio::test]
+async fn a_session_opened_with_a_key_that_is_learned_here_is_ended_too() {
+    let _turn = TURN.lock().await;
+    let leaver = somebody("late");
+    let other = somebody("latex");
+    let mut shared = Live::open(&leaver.key_file, "deploy", "web1", "cat");
+    let mut colleague = Live::open(&other.key_file, "deploy", "web1", "cat");
+    let unaware = Scope::People(vec![Wanted { keys: BTreeSet::new(), ..leaver.wanted.clone() }]);
+    let mut link = link("web1").await;
+    let found: Vec<_> = link.discover(&unaware).collect().await;
+    let mut accounts: Vec<Account> = found.into_iter().map(|a| a.unwrap()).collect();
+    leaver.claim(&mut accounts);
+    for result in link.apply(&plan(&accounts, leaver.id()), &cx()).await {
+        result.unwrap();
+    }
+    assert!(!leaver.gets_in("deploy", "web1"), "the key is gone");
+    let (accounts, done) = shut(&leaver, &mut *link).await;
+    assert!(done.iter().all(|(_, r)| r.is_ok()), "{done:?}");
+    let session = |door: &Door| door.account == "deploy" && door.kind == DoorKind::Session;
+    assert!(doors_of(&accounts, leaver.id()).iter().any(session), "the session in deploy is a way in: {accounts:#?}");
+    assert!(shared.ends());
+    assert!(colleague.is_alive());
 }
 
 #[tokio::test]

@@ -1,29 +1,35 @@
 //! The command line: one file a command. The only room that prints, asks, and reads the clock.
 
 mod accounts;
+mod cancel;
 mod check;
 mod connectors;
 mod context;
+mod done;
 mod init;
+mod interrupt;
 mod journal;
 mod list;
+mod orders;
 mod outcome;
 mod plan;
 mod playbook;
 mod progress;
 pub mod render;
 mod report;
+mod reschedule;
 mod restore;
 mod resume;
 mod run;
+mod serve;
 mod status;
 mod verify;
 mod waive;
 
 use clap::{Parser, Subcommand};
 use context::{Color, Context};
-use outcome::Exit;
-pub use outcome::Failure;
+pub use outcome::{Exit, Failure};
+pub use report::write_all as write_reports;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -56,6 +62,12 @@ enum Command {
     Plan(plan::Args),
     /// Shut every door of a person, prove it, and report.
     Run(run::Args),
+    /// Give a scheduled run up, before it has begun.
+    Cancel(cancel::Args),
+    /// Let a scheduled run begin at another hour.
+    Reschedule(reschedule::Args),
+    /// Run what is due, when it is due: scheduled runs, leavers of the roster, looks again.
+    Serve(serve::Args),
     /// Show where a run stands.
     Status(status::Args),
     /// List all runs.
@@ -68,6 +80,8 @@ enum Command {
     Restore(restore::Args),
     /// Give a stuck step or an unreached place up, in writing.
     Waive(waive::Args),
+    /// Close a manual step, with what shows that it is done.
+    Done(done::Args),
     /// Write the evidence of a run.
     Report(report::Args),
     /// Check the journal.
@@ -116,12 +130,16 @@ pub fn main() -> ExitCode {
             Command::Accounts(args) => accounts::run(&context, args).await,
             Command::Plan(args) => plan::run(&context, args).await,
             Command::Run(args) => run::run(&context, args).await,
+            Command::Cancel(args) => cancel::run(&context, args).await,
+            Command::Reschedule(args) => reschedule::run(&context, args).await,
+            Command::Serve(args) => serve::run(&context, args).await,
             Command::Status(args) => status::run(&context, args).await,
             Command::List(args) => list::run(&context, args).await,
             Command::Resume(args) => resume::run(&context, args).await,
             Command::Verify(args) => verify::run(&context, args).await,
             Command::Restore(args) => restore::run(&context, args).await,
             Command::Waive(args) => waive::run(&context, args).await,
+            Command::Done(args) => done::run(&context, args).await,
             Command::Report(args) => report::run(&context, args).await,
             Command::Journal(args) => journal::run(&context, args).await,
             Command::Connectors(args) => connectors::run(&context, args).await,

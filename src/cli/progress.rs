@@ -38,7 +38,8 @@ pub async fn watch(mut records: UnboundedReceiver<Record>, mut state: RunState, 
 
 fn summary(state: &RunState) -> String {
     let reached = state.places.values().filter(|p| p.reached_at.is_some() && p.unreached.is_none()).count();
-    let done = state.steps.iter().filter(|s| s.is_done()).count();
+    let steps = || state.steps.iter().filter(|s| !s.step.is_by_hand());
+    let done = steps().filter(|s| s.is_done()).count();
     let shut = state
         .doors
         .values()
@@ -47,7 +48,7 @@ fn summary(state: &RunState) -> String {
     format!(
         "{reached}/{} places reached · {done}/{} steps done · {shut}/{} doors proved shut",
         state.places.len(),
-        state.steps.len(),
+        steps().count(),
         state.doors.len()
     )
 }

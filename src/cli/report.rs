@@ -84,7 +84,7 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
             context.write(&text);
         }
     }
-    Ok(Exit::Fine)
+    Ok(Exit::Fine.unless_tampered(&report.journal))
 }
 
 /// The report of a run as the journal has it now.

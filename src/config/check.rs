@@ -20,8 +20,31 @@ pub fn check(file: &File, document: &yaml::Document) -> (Vec<KeyOf>, Vec<Mistake
                 .help("for example: limits: { access-disabled: 24h }"),
         );
     }
+    if let Some(zone) = &file.roster.zone
+        && let Err(help) = crate::roster::zone(zone)
+    {
+        let path = ["roster".into(), "zone".into()];
+        mistakes.push(document.error(&path, format!("unknown zone `{zone}`"), "").help(help));
+    }
+    if file.serve.leavers_at_once == 0 {
+        let path = ["serve".into(), "leavers-at-once".into()];
+        mistakes.push(
+            document
+                .error(&path, "a limit of 0 picks up nobody", "at least 1")
+                .help("to pick up nobody, write: leavers: false"),
+        );
+    }
+    if !file.serve.health.ip().is_loopback() {
+        let path = ["serve".into(), "health".into()];
+        mistakes.push(
+            document
+                .error(&path, "health is told on this machine only", "an address of 127.0.0.0/8, or [::1]")
+                .help("it has no log-in; put a proxy of your own before it if others must ask"),
+        );
+    }
     systems(file, document, &mut mistakes);
     accounts(file, document, &mut mistakes);
+    super::secrets::check(file, document, &mut mistakes);
     let keys = keys(file, document, &mut mistakes);
     (keys, mistakes)
 }
@@ -130,24 +153,51 @@ fn keys(file: &File, document: &yaml::Document, mistakes: &mut Vec<Mistake>) -> 
     keys
 }
 
-/// Every person of `accounts` and `keys-of` who is not in the roster.
+/// Every person of `accounts`, `keys-of` and `secrets` who is not in the roster.
 pub fn people(file: &File, document: &yaml::Document, roster: &Roster) -> Vec<Mistake> {
     let mapped = file.accounts.iter().enumerate().map(|(item, mapping)| ("accounts", item, &mapping.person));
     let declared = file.keys_of.iter().enumerate().map(|(item, key)| ("keys-of", item, &key.person));
-    let unknown = mapped.chain(declared).filter(|(.., person)| roster.get(person).is_none());
+    let mapped =
+        mapped.chain(declared).map(|(list, item, person)| (vec![list.into(), item.into(), "person".into()], person));
+    let knowing = file.secrets.iter().flat_map(|(name, secret)| {
+        let path = |item: usize| {
+            vec!["secrets".into(), name.0.as_str().into(), "known-to".into(), "people".into(), yaml::Node::Item(item)]
+        };
+        secret.known_to.people.iter().flatten().enumerate().map(move |(item, person)| (path(item), person))
+    });
+    let unknown = mapped.chain(knowing).filter(|(_, person)| roster.get(person).is_none());
     unknown
-        .map(|(list, item, person)| {
+        .map(|(path, person)| {
             let ids: Vec<&str> = roster.people().iter().map(|person| person.id.0.as_str()).collect();
             let meant =
                 roster.find(person).map(|found| found.id.0.as_str()).ok().or_else(|| did_you_mean(person, &ids));
             let label = meant.map(|meant| format!("did you mean `{meant}`?")).unwrap_or_default();
             document
-                .error(
-                    &[list.into(), item.into(), "person".into()],
-                    format!("nobody in the roster has the id `{person}`"),
-                    label,
-                )
+                .error(&path, format!("nobody in the roster has the id `{person}`"), label)
                 .help(format!("write the `id` of a row of {}", roster.input().file))
         })
         .collect()
+}
+
+/// Departments that may know a secret and that nobody in the roster is in: a word that is written wrong would rotate nothing. But the last one
+/// of a department may have left, so it is a warning.
+pub fn departments(file: &File, document: &yaml::Document, roster: &Roster) -> Vec<Mistake> {
+    let known: std::collections::BTreeSet<&str> =
+        roster.people().iter().filter_map(|person| person.department.as_deref()).map(str::trim).collect();
+    let known: Vec<&str> = known.into_iter().collect();
+    let mut warnings = Vec::new();
+    for (name, secret) in &file.secrets {
+        for (item, department) in secret.known_to.departments.iter().flatten().enumerate() {
+            if known.iter().any(|k| k.to_lowercase() == department.trim().to_lowercase()) {
+                continue;
+            }
+            let path = ["secrets".into(), name.0.as_str().into(), "known-to".into(), "departments".into(), item.into()];
+            let label = did_you_mean(department, &known).map(|meant| format!("did you mean `{meant}`?"));
+            warnings.push(
+                Mistake::warning("config", format!("nobody in the roster is in the department `{department}`"))
+                    .spot(document.spot(&path, label.unwrap_or_default())),
+            );
+        }
+    }
+    warnings
 }

@@ -7,10 +7,11 @@
 mod check;
 mod file;
 mod limits;
+mod secrets;
 
 use crate::connector::Connector;
 use crate::connectors::SystemSettings;
-use crate::model::{Digest, InputDigest, SystemName};
+use crate::model::{Digest, InputDigest, SecretName, SharedSecret, SystemName};
 use crate::roster::{KeyOf, Mapping, Protected, Roster};
 use crate::source::{Mistake, Mistakes, yaml};
 use crate::wire::guarded::{self, Access};
@@ -20,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use zeroize::Zeroize;
 
+pub use file::Serve;
 pub use limits::{Clock, Limit, Preset};
 
 /// The configuration, read and checked. Folders and files are found from any working directory.
@@ -43,6 +45,10 @@ pub struct Config {
     pub keys_of: Vec<KeyOf>,
     /// Accounts that are never disabled.
     pub protected: Vec<Protected>,
+    /// How `offboard serve` works.
+    pub serve: Serve,
+    /// Passwords that programs share, by name.
+    pub secrets: BTreeMap<SecretName, SharedSecret>,
     /// The folder of `offboard.yaml`; relative paths start here.
     pub base: PathBuf,
     /// `offboard.yaml` and every file that systems name, but for passwords.
@@ -98,6 +104,8 @@ impl Config {
             accounts: file.accounts.clone(),
             keys_of,
             protected: file.protected.clone(),
+            serve: file.serve,
+            secrets: file.secrets.clone(),
             base,
             digests,
             file,
@@ -112,9 +120,15 @@ impl Config {
     pub fn roster(&self) -> Result<Roster, Mistakes> {
         let named = &self.file.roster.csv;
         let bytes = guarded::read(&self.base.join(named), Access::OwnerWrites)?;
-        let roster = Roster::from_csv(&bytes, &named.display().to_string())?;
+        let zone = self.file.roster.zone.as_deref();
+        let roster = Roster::from_csv(&bytes, &named.display().to_string(), zone)?;
         Mistakes::unless_usable(check::people(&self.file, &self.document, &roster))?;
         Ok(roster.with_keys(&self.keys_of))
+    }
+
+    /// Where the roster is.
+    pub fn roster_file(&self) -> PathBuf {
+        self.file.roster.csv.clone()
     }
 
     /// The connectors of all systems, in the order of their names. Opens no connection.
@@ -135,6 +149,7 @@ impl Config {
                 }
             }
         }
+        mistakes.extend(secrets::places(&self.file, &self.document, &connectors));
         Mistakes::unless_usable(mistakes)?;
         Ok(connectors)
     }
@@ -159,6 +174,11 @@ impl Config {
             }
         }
         warnings
+    }
+
+    /// What somebody should look at in what the configuration says of people.
+    pub fn warnings_about_people(&self, roster: &Roster) -> Vec<Mistake> {
+        check::departments(&self.file, &self.document, roster)
     }
 
     fn at(&self, system: &SystemName, label: &str) -> crate::source::Spot {

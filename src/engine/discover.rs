@@ -45,8 +45,14 @@ pub(super) fn left_alone(matcher: &Matcher, account: &Account, leaver: &Person) 
 }
 
 impl Run<'_> {
-    /// Asks the place for everything in scope, records what is new, and learns the leaver's keys from it.
-    pub(super) async fn discover(&self, link: &mut dyn Link, place: &Place) -> Result<Vec<Account>, Halt> {
+    /// Asks the place for everything in scope, records what is new, and learns the leaver's keys from it. With `baseline` it also
+    /// records what the place looks like now: only a run that begins may, since what appears from then on is put down to the leaver.
+    pub(super) async fn discover(
+        &self,
+        link: &mut dyn Link,
+        place: &Place,
+        baseline: bool,
+    ) -> Result<Vec<Account>, Halt> {
         let person = self.person();
         let scope = Scope::People(vec![self.engine.wanted(&person, &self.learned)]);
         let mut seen = Vec::new();
@@ -70,7 +76,7 @@ impl Run<'_> {
         }
         findings.extend(link.findings());
         self.note(findings).await?;
-        let seen = link.baseline();
+        let seen = link.baseline().filter(|_| baseline);
         if let Some(seen) = seen.filter(|_| self.recorder.read(|s| !s.baselines.contains_key(&place.id))) {
             self.recorder.record(vec![Event::Baseline { place: place.id.clone(), seen }]).await?;
         }
@@ -86,7 +92,7 @@ impl Run<'_> {
         Ok(accounts)
     }
 
-    /// The playbook's limit on accounts, over all places of the run. Where it is passed nothing more is touched.
+    /// The playbook's limit on accounts, over all places of the run. Once it is passed nothing more is touched, at any place.
     fn within_limits(&self, accounts: &[Account]) -> Result<(), Halt> {
         let limit = self.playbook.limits.accounts as usize;
         // Places are discovered at the same time: an account counts from here on, not from when it is on record.
@@ -95,12 +101,20 @@ impl Run<'_> {
         let fresh: Vec<_> = keys.filter(|key| !admitted.contains(key)).collect();
         let count = admitted.len() + fresh.len();
         if !fresh.is_empty() && count > limit {
-            return Err(Fault::new(FaultKind::Protected, format!("the run would touch {count} accounts or more"))
+            let fault = Fault::new(FaultKind::Protected, format!("the run would touch {count} accounts or more"))
                 .because(format!("the playbook's limit is {limit}"))
-                .hint("offboard plan lists them; if that many is right, raise limits.accounts in the playbook and start a new run")
-                .into());
+                .hint("offboard plan lists them; if that many is right, raise limits.accounts in the playbook and start a new run; if not, offboard restore takes back what was done");
+            return Err(self.over_limit.get_or_init(|| fault).clone().into());
         }
         admitted.extend(fresh);
         Ok(())
+    }
+
+    /// Whether anything may still be touched.
+    ///
+    /// # Errors
+    /// The limit was passed, here or elsewhere.
+    pub(super) fn may_go_on(&self) -> Result<(), Fault> {
+        self.over_limit.get().map_or(Ok(()), |fault| Err(fault.clone()))
     }
 }

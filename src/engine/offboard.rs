@@ -3,8 +3,8 @@
 use super::{Halt, Run};
 use crate::connector::Connector;
 use crate::model::{
-    Actor, DoorState, Event, Fault, FaultKind, Look, LookAt, Place, PlaceId, RunState, RunVerdict, StepProgress,
-    Verdict,
+    Action, Actor, DoorState, Event, Fault, FaultKind, Look, LookAt, Place, PlaceId, RunState, RunVerdict,
+    StepProgress, Verdict,
 };
 use futures::StreamExt;
 use futures::future::try_join_all;
@@ -35,14 +35,26 @@ impl Run<'_> {
     pub async fn offboard(&self, by: Actor) -> Result<RunVerdict, Halt> {
         let began = Instant::now();
         self.seed()?;
-        self.recorder.record(vec![Event::Started { by }]).await?;
+        self.not_cancelled()?;
         let places = self.engine.places();
+        // What the configuration names by now counts, too: a fault there must hold the run back.
+        let added: Vec<Place> = self
+            .recorder
+            .read(|s| places.iter().filter(|(_, p)| !s.places.contains_key(&p.id)).map(|(_, p)| p.clone()).collect());
+        let mut events = vec![Event::Started { by }];
+        if !added.is_empty() {
+            events.push(Event::PlacesAdded { places: added });
+        }
+        self.recorder.record(events).await?;
         self.until_nothing_new(&places, &places).await?;
+        self.ask().await?;
+        // Containment comes first: a leaver who is still inside would read the new values.
+        self.rotate().await?;
         self.persist(&places, began).await?;
         self.end().await
     }
 
-    /// Looks at every door again; changes nothing but the record. After the `last` look the witness passwords are destroyed: nobody needs
+    /// Looks at every door again; changes nothing but the record. After the `last` look the witness passwords and the values of shared secrets are destroyed: nobody needs
     /// them any more, and what is not kept cannot leak.
     ///
     /// # Errors
@@ -61,6 +73,7 @@ impl Run<'_> {
         self.recorder.record(events).await?;
         let verdict = self.end_again().await?;
         if last {
+            self.recorder.destroy_secrets().await?;
             self.recorder.destroy_seed().await?;
         }
         Ok(verdict)
@@ -157,14 +170,19 @@ impl Run<'_> {
             let act = places.iter().filter(|(_, p)| next < act_until && self.wants_another_try(&p.id));
             let look = places.iter().filter(|(_, p)| next < look_until && self.wants_another_look(&p.id));
             let (act, look): (Vec<_>, Vec<_>) = (act.cloned().collect(), look.cloned().collect());
-            if act.is_empty() && look.is_empty() {
+            let rotate = next < act_until && self.wants_another_rotation();
+            if act.is_empty() && look.is_empty() && !rotate {
                 break;
             }
             sleep(pause).await;
             pause = (pause * 2).min(BACKOFF.1);
             self.until_nothing_new(places, &act).await?;
+            if rotate || !act.is_empty() {
+                self.rotate().await?;
+            }
             self.look_at(&look).await?;
         }
+        self.note_half_rotated().await?;
         self.give_up().await
     }
 
@@ -183,7 +201,9 @@ impl Run<'_> {
             let unreached = s.places.get(place).and_then(|p| p.unreached.as_ref());
             unreached.is_some_and(Fault::is_transient)
                 || s.steps.iter().any(|step| {
-                    step.step.place == *place && matches!(step.progress, StepProgress::Failed { last: false, .. })
+                    step.step.place == *place
+                        && step.step.action != Action::Rotate
+                        && matches!(step.progress, StepProgress::Failed { last: false, .. })
                 })
                 || s.doors.values().any(|d| d.door.place == *place && is_open(d) && has_step(s, d))
         })
@@ -244,5 +264,7 @@ fn is_open(door: &DoorState) -> bool {
 /// Whether there is a step for this door that may still succeed.
 fn has_step(state: &RunState, door: &DoorState) -> bool {
     let may_succeed = |progress: &StepProgress| !matches!(progress, StepProgress::Failed { last: true, .. });
-    state.steps.iter().any(|s| s.step.shuts.contains(&door.door.id) && may_succeed(&s.progress))
+    // A rotation is another walk than that of its place.
+    let walked = |s: &crate::model::StepState| s.step.action != Action::Rotate && may_succeed(&s.progress);
+    state.steps.iter().any(|s| s.step.shuts.contains(&door.door.id) && walked(s))
 }

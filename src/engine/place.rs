@@ -34,7 +34,7 @@ impl Run<'_> {
             let mut news = false;
             for round in 0..ROUNDS {
                 let before = self.generation();
-                let accounts = self.discover(&mut *link, place).await?;
+                let accounts = self.discover(&mut *link, place, true).await?;
                 let learned = self.generation() != before;
                 news |= learned;
                 let stages = self.plan(connector, place, &accounts).await?;
@@ -44,7 +44,7 @@ impl Run<'_> {
                 if !self.look_before(&mut *link, place, &cx).await? {
                     // With the baseline that is on record by now: a fresh one would take for old what the leaver has just planted.
                     link = self.open(connector, place, &self.cx_at(place)?).await?;
-                    self.discover(&mut *link, place).await?;
+                    self.discover(&mut *link, place, true).await?;
                 }
                 let mut failed = false;
                 for (stage, steps) in stages {
@@ -97,9 +97,16 @@ impl Run<'_> {
     }
 
     /// Works in one of the system's slots, and gives it up after [`SLOT`].
-    async fn in_turn<T>(&self, place: &Place, work: impl Future<Output = Result<T, Halt>>) -> Result<T, Halt> {
+    pub(super) async fn in_turn<T>(
+        &self,
+        place: &Place,
+        work: impl Future<Output = Result<T, Halt>>,
+    ) -> Result<T, Halt> {
         let slot = match self.engine.working.get(&place.system) {
-            Some(slots) => slots.acquire().await.ok(),
+            Some(slots) => {
+                let calm = if self.can_wait { slots.calm.acquire().await.ok() } else { None };
+                Some((calm, slots.all.acquire().await.ok()))
+            }
             None => None,
         };
         let mut work = std::pin::pin!(work);
@@ -123,7 +130,7 @@ impl Run<'_> {
 
     /// What a call at this place may know. Its baseline is given for as long as the leaver may still be inside: what appears after all
     /// of it was contained, before a late `resume`, was put there by others.
-    fn cx_at(&self, place: &Place) -> Result<Cx, Fault> {
+    pub(super) fn cx_at(&self, place: &Place) -> Result<Cx, Fault> {
         let baseline = self.recorder.read(|s| {
             let inside = s.steps.iter().any(|step| !step.is_done());
             let recent = s.started.is_some_and(|at| self.recorder.now().duration_since(at) < LEAVER_INSIDE);
@@ -135,6 +142,7 @@ impl Run<'_> {
     /// Applies the steps of one stage; journaled before and after. Says whether all were done, and whether any of them changed
     /// something: what fails again and again is no news to other places.
     async fn apply(&self, link: &mut dyn Link, stage: &str, steps: Vec<Step>, cx: &Cx) -> Result<(bool, bool), Halt> {
+        self.may_go_on()?;
         let attempt = |s: &Step| self.recorder.read(|state| state.step(&s.id).map_or(0, |s| s.attempts) + 1);
         let mut events = vec![Event::Planned { stage: stage.to_string(), steps: steps.clone() }];
         events.extend(steps.iter().map(|s| Event::StepStarted { step: s.id.clone(), attempt: attempt(s) }));
@@ -182,6 +190,7 @@ impl Run<'_> {
         if doors.is_empty() {
             return Ok(true);
         }
+        link.keep(self.known_secrets(&place.id));
         match timeout(LOOK_BEFORE, link.look(&doors, false, cx)).await {
             Ok(looks) => {
                 let mut looks = looks.into_iter();
@@ -207,6 +216,7 @@ impl Run<'_> {
         if doors.is_empty() {
             return Ok(());
         }
+        link.keep(self.known_secrets(&place.id));
         let looks = self.engine.in_time(&format!("{}: looking", place.id), 10, link.look(&doors, true, cx)).await;
         let mut looks = looks.map(Vec::into_iter);
         self.looked(doors, LookAt::After, |_| match &mut looks {
@@ -216,12 +226,17 @@ impl Run<'_> {
         .await
     }
 
-    async fn looked(&self, doors: Vec<Door>, at: LookAt, mut look: impl FnMut(&Door) -> Look) -> Result<(), Halt> {
+    pub(super) async fn looked(
+        &self,
+        doors: Vec<Door>,
+        at: LookAt,
+        mut look: impl FnMut(&Door) -> Look,
+    ) -> Result<(), Halt> {
         let events = doors.into_iter().map(|d| Event::Looked { look: look(&d), door: d.id, at }).collect();
         self.recorder.record(events).await
     }
 
-    fn doors_at(&self, place: &Place, which: impl Fn(&crate::model::DoorState) -> bool) -> Vec<Door> {
+    pub(super) fn doors_at(&self, place: &Place, which: impl Fn(&crate::model::DoorState) -> bool) -> Vec<Door> {
         self.recorder.read(|s| {
             s.doors.values().filter(|d| d.door.place == place.id && which(d)).map(|d| d.door.clone()).collect()
         })

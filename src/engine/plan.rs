@@ -1,7 +1,7 @@
 //! From accounts to steps: the playbook says which actions, the connectors say how, the guard says what not.
 
 use super::discover::{concerning, left_alone};
-use super::{Engine, Halt, Run, guard};
+use super::{Engine, Halt, Run, guard, rotate};
 use crate::connector::{Connector, Scope};
 use crate::model::{
     Account, Action, DoorKind, Fault, Finding, Person, PersonId, Place, RunState, Step, StepId, Verdict,
@@ -47,7 +47,9 @@ fn steps(
         .map(|stage| {
             let mut planned = Vec::new();
             for account in accounts.iter().filter(|a| guard::may_touch(a)) {
-                for rule in stage.steps.iter().filter(|rule| rule.covers(family)) {
+                // Rotations go over several systems: see `rotate`.
+                let single = |rule: &&crate::playbook::Rule| rule.covers(family) && rule.action != Action::Rotate;
+                for rule in stage.steps.iter().filter(single) {
                     for chain in connector.plan(account, leaver, rule.action) {
                         let fresh = chain.into_iter().filter(|step| seen.insert(step.id.clone()));
                         planned.extend(fresh.map(|step| (account.clone(), step)));
@@ -127,7 +129,9 @@ impl Run<'_> {
             state
                 .steps
                 .iter()
-                .filter(|s| s.step.place == place.id && !s.is_done() && s.waived.is_none())
+                .filter(|s| {
+                    s.step.place == place.id && !s.is_done() && s.waived.is_none() && s.step.action != Action::Rotate
+                })
                 .filter(|s| !given_up.contains(&s.step.id) && !planned(&s.step.id))
                 .map(|s| (s.stage.clone(), s.step.clone()))
                 .collect()
@@ -182,6 +186,20 @@ impl Engine {
             .await;
             if !news.load(Ordering::SeqCst) {
                 break;
+            }
+        }
+        let accounts = places.iter().filter_map(|place| place.found.as_ref().ok()).flatten();
+        let memberships = rotate::memberships(accounts.flat_map(|account| &account.doors));
+        for (account, steps) in self.draft_rotations(person, playbook, &memberships) {
+            for draft in &mut places {
+                draft.steps.extend(steps.iter().filter(|(_, step)| step.place == draft.place.id).cloned());
+            }
+            let at = places.iter_mut().find(|draft| draft.place.id == account.place);
+            if let Some(found) = at.and_then(|draft| draft.found.as_mut().ok()) {
+                match found.iter_mut().find(|known| known.native_id == account.native_id) {
+                    Some(known) => known.doors.extend(account.doors),
+                    None => found.push(account),
+                }
             }
         }
         Draft { places }

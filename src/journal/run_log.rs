@@ -6,7 +6,7 @@ use super::writer::{Message, Request, Standing};
 use super::{Inner, seal};
 use crate::model::{Event, Fault, Record, RunId, SealedId};
 use jiff::Timestamp;
-use secrecy::{ExposeSecret, SecretSlice};
+use secrecy::{ExposeSecret, SecretSlice, SecretString};
 use std::sync::Arc;
 use tokio::sync::oneshot;
 use zeroize::Zeroizing;
@@ -84,6 +84,33 @@ impl RunLog {
         let id = value.0.clone();
         self.ask(Vec::new(), vec![value], None).await?;
         Ok(id)
+    }
+
+    /// Seals values under fresh names that begin with `name`, and appends the events that `events` makes of those names, in one transaction.
+    ///
+    /// # Errors
+    /// As [`RunLog::append`].
+    pub async fn seal_with(
+        &self,
+        at: Timestamp,
+        name: &str,
+        values: &[SecretSlice<u8>],
+        events: impl FnOnce(&[SealedId]) -> Vec<Event>,
+    ) -> Result<Vec<Record>, JournalError> {
+        let sealed = values.iter().map(|value| self.sealed(name, value)).collect::<Result<Vec<_>, _>>()?;
+        let ids: Vec<SealedId> = sealed.iter().map(|(id, _)| id.clone()).collect();
+        let events = events(&ids).into_iter().map(|event| (at, event)).collect();
+        self.ask(events, sealed, None).await
+    }
+
+    /// A new secret: 43 characters of `A-Za-z0-9-_`, from 32 bytes of the operating system's randomness. It is sealed nowhere yet.
+    ///
+    /// # Errors
+    /// [`JournalError::Store`] if there is no randomness.
+    pub fn fresh_secret(&self) -> Result<SecretString, JournalError> {
+        use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+        let bytes: Zeroizing<[u8; 32]> = Zeroizing::new(random().map_err(|e| self.unwritable(&e))?);
+        Ok(SecretString::from(URL_SAFE_NO_PAD.encode(&*bytes)))
     }
 
     /// The value that was sealed under `id`; nothing if there is none, or none any more.

@@ -81,6 +81,8 @@ pub enum MatchRule {
     PlantedDuringRun,
     /// The door belongs to an account that is the person's.
     OwnAccount,
+    /// `offboard.yaml` says that the person may know the secret.
+    KnowsSecret,
 }
 
 impl std::fmt::Display for MatchRule {
@@ -94,6 +96,7 @@ impl std::fmt::Display for MatchRule {
             Self::KeyInOwnAccount => "key in own account",
             Self::PlantedDuringRun => "appeared during the run",
             Self::OwnAccount => "own account",
+            Self::KnowsSecret => "may know the secret",
         })
     }
 }

@@ -32,6 +32,8 @@ pub enum DoorKind {
     Job,
     /// A group, role or other membership that grants something.
     Membership,
+    /// A password of a program's account that the holder may know.
+    SharedSecret,
 }
 
 impl std::fmt::Display for DoorKind {
@@ -44,6 +46,7 @@ impl std::fmt::Display for DoorKind {
             Self::Session => "session",
             Self::Job => "job",
             Self::Membership => "membership",
+            Self::SharedSecret => "shared-secret",
         })
     }
 }
@@ -60,7 +63,7 @@ pub struct Door {
     /// What kind.
     pub kind: DoorKind,
     /// Which one of its kind: a fingerprint, a group's DN; `sessions` for all live sessions of the account at once; empty
-    /// where the account has just one.
+    /// where the account has just one; the secret's name for a shared secret.
     pub object: String,
     /// For people: files, options, addresses. Never a secret.
     pub detail: String,

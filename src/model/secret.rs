@@ -1,5 +1,6 @@
-//! References to secrets. Values travel as `secrecy::SecretString` and are never part of the model.
+//! References to secrets, and secrets that are shared. Values travel as `secrecy::SecretString` and are never part of the model.
 
+use super::{Person, SystemName};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -23,3 +24,243 @@ pub struct SecretRef {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct SealedId(pub String);
+
+/// The name that `offboard.yaml` gives a shared secret.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct SecretName(pub String);
+
+impl std::fmt::Display for SecretName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A password that several people or programs share, as `offboard.yaml` declares it. Where it is kept and who may know it; never its value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct SharedSecret {
+    /// Where the value is checked when somebody logs in.
+    pub source: SecretSource,
+    /// Every program that logs in with it.
+    pub consumers: Vec<SecretConsumer>,
+    /// Who may know it: when one of them leaves, it is rotated.
+    pub known_to: KnownTo,
+}
+
+/// The account whose password it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct SecretSource {
+    /// The system, by its name in this file.
+    pub system: SystemName,
+    /// The server that takes the change; needed where the system has more than one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<String>,
+    /// The account as the system calls it.
+    pub account: String,
+}
+
+/// A key in an env file, and the program that reads it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct SecretConsumer {
+    /// The system, by its name in this file.
+    pub system: SystemName,
+    /// The host, as the system names it.
+    pub place: String,
+    /// The file: an absolute path on the host.
+    pub file: String,
+    /// The key in the file, such as `PGPASSWORD`.
+    pub key: String,
+    /// The command that makes the program read the file again: a list, no shell.
+    pub reload: Vec<String>,
+    /// The command that succeeds when the program works: a list, no shell.
+    pub health: Vec<String>,
+    /// Addresses from which the program logs in, where they are not the host's own: behind NAT, by a pooler.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub from: Vec<std::net::IpAddr>,
+}
+
+/// Who may know a secret. Any of the three is enough.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct KnownTo {
+    /// People, by the roster's id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub people: Option<Vec<String>>,
+    /// Departments, as the roster has them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub departments: Option<Vec<String>>,
+    /// Groups and roles, by the whole name (a DN) or its first part, as the systems name the leaver's memberships.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub members_of: Option<Vec<String>>,
+}
+
+impl KnownTo {
+    /// Why `person`, who holds these `memberships`, may know the secret: a few words each; empty if nothing says so.
+    pub fn reasons<'a>(&self, person: &Person, memberships: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+        let same = |a: &str, b: &str| a.trim().to_lowercase() == b.trim().to_lowercase();
+        let mut reasons = Vec::new();
+        if self.people.iter().flatten().any(|id| same(id, &person.id.0)) {
+            reasons.push(format!("named: {}", person.id));
+        }
+        if let Some(department) = &person.department
+            && self.departments.iter().flatten().any(|d| same(d, department))
+        {
+            reasons.push(format!("department {department}"));
+        }
+        for membership in memberships {
+            // `member:cn=oncall,ou=…`: a directory says by which attribute, too.
+            let whole = match membership.split_once(':') {
+                Some((attribute, dn)) if dn.contains('=') && !attribute.contains('=') => dn,
+                _ => membership,
+            };
+            let first = whole.split(',').next().unwrap_or_default();
+            let first = first.split_once('=').map_or(first, |(_, value)| value);
+            let named = |wanted: &String| same(wanted, whole) || same(wanted, first);
+            let reason = format!("member of {first}");
+            if self.members_of.iter().flatten().any(named) && !reasons.contains(&reason) {
+                reasons.push(reason);
+            }
+        }
+        reasons
+    }
+}
+
+/// What a participant of a rotation is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PartKind {
+    /// It checks the value.
+    Source,
+    /// It logs in with the value.
+    Consumer,
+}
+
+/// One participant of a rotation, at one place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The account whose password the secret is.
+    Source {
+        /// As the system calls it.
+        account: String,
+    },
+    /// The program that logs in with it.
+    Consumer(SecretConsumer),
+}
+
+impl Part {
+    /// What it is.
+    pub fn kind(&self) -> PartKind {
+        match self {
+            Self::Source { .. } => PartKind::Source,
+            Self::Consumer(_) => PartKind::Consumer,
+        }
+    }
+
+    /// What of the place it is about: the account, or the file and the key.
+    pub fn object(&self) -> (&str, &str) {
+        match self {
+            Self::Source { account } => (account, ""),
+            Self::Consumer(consumer) => (&consumer.file, &consumer.key),
+        }
+    }
+}
+
+/// The four phases of a rotation. Each is begun only when the one before is done by every participant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// Looks ahead: whatever can be known to fail fails here. Changes nothing.
+    Create,
+    /// Puts the new value in place of the old one.
+    Set,
+    /// Sees that the new value works.
+    Test,
+    /// Ends what the old value opened.
+    Finish,
+}
+
+impl std::fmt::Display for Phase {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Create => "create",
+            Self::Set => "set",
+            Self::Test => "test",
+            Self::Finish => "finish",
+        })
+    }
+}
+
+/// Which of a secret's two values it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Which {
+    /// The one that the leaver may know.
+    Old,
+    /// The one that takes its place.
+    New,
+}
+
+/// What a participant saw in one phase and needs in a later one, perhaps after a crash. No secret, and nothing from which one could be
+/// guessed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    /// Consumer, at `create`: the addresses that its logins come from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<String>,
+    /// Source, at `create`: a keyed digest of what was stored there, to tell whether anybody has changed it since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<String>,
+    /// Source, at `set`: the server's own time after the change. What was opened until then may have been opened with the old value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mark: Option<String>,
+}
+
+impl Seen {
+    /// Takes in what a later call saw.
+    pub fn merge(&mut self, later: &Self) {
+        if !later.addresses.is_empty() {
+            self.addresses.clone_from(&later.addresses);
+        }
+        for (kept, new) in [(&mut self.before, &later.before), (&mut self.mark, &later.mark)] {
+            if new.is_some() {
+                kept.clone_from(new);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{PersonId, WorkerStatus};
+
+    #[test]
+    fn who_may_know_a_secret_is_told_with_the_reason() {
+        let person = Person {
+            id: PersonId("E1042".into()),
+            name: "Rohan".into(),
+            email: None,
+            user_name: None,
+            manager: None,
+            department: Some("Engineering".into()),
+            worker_type: None,
+            status: WorkerStatus::Active,
+            reason: None,
+            ends: None,
+            zone: None,
+            keys: Vec::new(),
+        };
+        let known = |people: &[&str], departments: &[&str], members: &[&str]| {
+            let list = |names: &[&str]| Some(names.iter().map(ToString::to_string).collect());
+            let known = KnownTo { people: list(people), departments: list(departments), members_of: list(members) };
+            known.reasons(&person, ["member:cn=oncall,ou=groups,dc=sunrise,dc=test", "billing_rw"])
+        };
+        assert_eq!(known(&["e1042"], &["engineering"], &[]), ["named: E1042", "department Engineering"]);
+        assert_eq!(known(&[], &[], &["OnCall", "billing_rw"]), ["member of oncall", "member of billing_rw"]);
+        assert_eq!(known(&[], &[], &["cn=oncall,ou=groups,dc=sunrise,dc=test"]), ["member of oncall"]);
+        assert!(known(&["E104"], &["Engineer"], &["call", "billing"]).is_empty());
+    }
+}

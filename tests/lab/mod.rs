@@ -18,7 +18,7 @@ const HOSTS: [&str; 5] = ["web1", "web2", "db1", "bastion", "backup"];
 const DEPLOY_HOSTS: [&str; 3] = ["web1", "web2", "db1"];
 const ROOT_HOST: &str = "web2";
 /// How long a real client may take to be let in or refused.
-const CLIENT_SECONDS: u32 = 10;
+const CLIENT_SECONDS: u32 = 60;
 
 enum Use {
     Shared(#[allow(dead_code)] RwLockReadGuard<'static, ()>),
@@ -77,6 +77,35 @@ impl Drop for LabSession {
     }
 }
 
+/// A service on a host that logs in to PostgreSQL with a password of its own, out of an env file.
+pub struct LabService {
+    pub name: String,
+    pub host: &'static str,
+    pub port: u32,
+    pub role: String,
+    pub file: String,
+    /// The password at first.
+    pub password: String,
+}
+
+/// Asks a service without a pause until it is told to stop.
+pub struct Hammer {
+    child: Child,
+    said: BufReader<std::process::ChildStdout>,
+}
+
+impl Hammer {
+    /// How many answers there were, and how many were wrong.
+    pub fn stop(mut self) -> (u32, u32) {
+        drop(self.child.stdin.take());
+        let mut line = String::new();
+        self.said.read_line(&mut line).unwrap();
+        let mut numbers = line.split_whitespace().map(|n| n.parse().unwrap());
+        let _ = self.child.wait();
+        (numbers.next().unwrap(), numbers.next().unwrap())
+    }
+}
+
 /// A server that is down until this is dropped.
 pub struct Outage {
     server: String,
@@ -102,7 +131,7 @@ impl Planter {
 
     /// Waits for the session to be cut by the run; it does not end by itself.
     pub fn wait_for_end(&mut self) {
-        let end = Instant::now() + Duration::from_secs(10);
+        let end = Instant::now() + Duration::from_secs(120);
         while self.child.try_wait().unwrap().is_none() {
             assert!(Instant::now() < end, "the leaver's session was not cut");
             std::thread::sleep(Duration::from_millis(50));
@@ -416,6 +445,48 @@ impl Lab {
         key
     }
 
+    /// A service of the test's own.
+    pub fn service(&self, host: &'static str) -> LabService {
+        let number = NEXT.fetch_add(1, Ordering::SeqCst);
+        let name = format!("s{}x{number}", std::process::id());
+        let port = 20_000 + std::process::id() % 100 * 100 + number;
+        script("portal", &[host, &name, &port.to_string()]);
+        let password = std::fs::read_to_string(self.root.join("secrets").join(&name)).unwrap().trim_end().to_string();
+        let (role, file) = (format!("{name}_app"), format!("/etc/sunrise/{name}.env"));
+        LabService { name, host, port, role, file, password }
+    }
+
+    /// The service's password as its file has it now.
+    pub fn password_in_file(&self, service: &LabService) -> String {
+        let file = text(&self.on(service.host, &["cat", &service.file]).stdout);
+        let line = file.lines().find(|line| line.contains("PGPASSWORD=")).unwrap_or_else(|| panic!("{file}"));
+        line.split('"').nth(1).unwrap().to_string()
+    }
+
+    /// Whether the service answers with the number of patients.
+    pub fn answers(&self, service: &LabService) -> bool {
+        let url = format!("http://127.0.0.1:{}/patients/count", service.port);
+        let said = self.on(service.host, &["curl", "-fsS", "-m", "5", &url]);
+        said.status.success() && text(&said.stdout).trim() == "18000"
+    }
+
+    pub fn hammer(&self, service: &LabService) -> Hammer {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("lab/hammer");
+        let mut command = Command::new(path);
+        command.args([service.host, &service.port.to_string()]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut said = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        said.read_line(&mut line).unwrap();
+        assert_eq!(line.trim(), "begun");
+        Hammer { child, said }
+    }
+
+    /// A session of the service's role, from where no service runs.
+    pub fn psql_session_with(&self, role: &str, password: &str) -> LabSession {
+        session("psql".into(), self.psql_command(role, password), "SELECT 'still-here';\n")
+    }
+
     /// Over a session as deploy that is opened now: as soon as the run has taken the key out of deploy's file, plants it again, and a new one,
     /// until the session is cut.
     pub fn plant_keys_until_cut(&self, person: &LabPerson, host: &str) -> Planter {
@@ -458,9 +529,11 @@ impl Lab {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
     }
 
-    /// Changes one byte inside a record's text.
-    pub fn tamper(&self, journal: &Path) {
-        let change = "UPDATE record SET body = replace(body, 'step-done', 'step-dome'); SELECT changes();";
+    /// Changes one byte inside the text of records; not of the run `but`.
+    pub fn tamper(&self, journal: &Path, but: &str) {
+        let change = format!(
+            "UPDATE record SET body = replace(body, 'step-done', 'step-dome') WHERE run <> '{but}'; SELECT changes();"
+        );
         let output = run(Command::new("sqlite3").arg(journal).arg(change));
         assert!(output.status.success() && text(&output.stdout).trim() != "0", "{}", text(&output.stderr));
     }

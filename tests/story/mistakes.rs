@@ -72,9 +72,28 @@ fn a_tampered_journal_is_exit_21() {
     let office = Office::new(&lab);
     office.run(&leaver).expect(0);
     office.offboard(&["journal", "verify"]).expect(0);
-    lab.tamper(&office.path("journal/journal.sqlite"));
+    lab.tamper(&office.path("journal/journal.sqlite"), "none");
     let done = office.offboard(&["journal", "verify"]).expect(21);
     assert!(!done.out.is_empty());
+}
+
+/// Also whoever only reads hears of it, and when it is another run's record that was changed.
+#[test]
+fn whoever_reads_a_tampered_journal_is_told() {
+    let lab = Lab::shared();
+    let (first, second) = (lab.person(), lab.person());
+    let office = Office::new(&lab);
+    office.run(&first).expect(0);
+    office.edit("roster.csv", |_| std::fs::read_to_string(lab.root().join("roster.csv")).unwrap());
+    let run = office.run(&second).expect(0).json()["run"].as_str().unwrap().to_string();
+    office.offboard(&["status", &run]).expect(0);
+    lab.tamper(&office.path("journal/journal.sqlite"), &run);
+    let told = "The journal does not verify";
+    assert!(office.offboard(&["status", &run]).expect(21).out.contains(told));
+    assert!(office.offboard(&["report", &run]).expect(21).out.contains(told));
+    assert!(office.offboard(&["verify", &run]).expect(21).out.contains(told));
+    let err = office.offboard(&["status"]).expect(21).err;
+    assert!(err.contains("does not verify"), "{err}");
 }
 
 #[test]

@@ -5,6 +5,22 @@ use serde_json::Value;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
+const BOOKS: [&str; 2] = ["involuntary-termination", "voluntary-departure"];
+
+/// A playbook without its last stage, the one that asks people.
+fn without_work_by_hand(book: String) -> String {
+    let mut asking = false;
+    let lines = book.lines().filter(|line| {
+        if line.starts_with("  - stage: ") {
+            asking = line.ends_with("by-hand");
+        } else if !line.starts_with(' ') {
+            asking = false;
+        }
+        !asking
+    });
+    lines.map(|line| format!("{line}\n")).collect()
+}
+
 /// A folder to run `offboard` in.
 pub struct Office {
     folder: tempfile::TempDir,
@@ -40,10 +56,19 @@ impl From<Output> for Done {
 }
 
 impl Office {
-    /// A copy of the lab's configuration with new keys, an empty journal, and playbooks that do not wait for minutes.
+    /// A copy of the lab's configuration with new keys, an empty journal, and playbooks that do not wait for minutes, nor for people.
     pub fn new(lab: &Lab) -> Self {
+        let office = Self::with_work_by_hand(lab);
+        for book in BOOKS {
+            office.edit(&format!("playbooks/{book}.yaml"), without_work_by_hand);
+        }
+        office
+    }
+
+    /// As [`Office::new`], with the manual steps that stand in the playbooks.
+    pub fn with_work_by_hand(lab: &Lab) -> Self {
         let office = Self { folder: lab.office() };
-        for book in ["involuntary-termination", "voluntary-departure"] {
+        for book in BOOKS {
             let path = office.path(&format!("playbooks/{book}.yaml"));
             let text = std::fs::read_to_string(&path).unwrap();
             let text: String = text

@@ -2,7 +2,7 @@
 
 use super::house::{fault, finding};
 use super::{Style, name, wrapped};
-use crate::engine::DraftPlace;
+use crate::engine::{DraftAsk, DraftPlace};
 use crate::model::{Account, Action, Door, MatchRule, Owner, Person, Step};
 use crate::report::{Tone, text};
 use std::collections::HashSet;
@@ -14,19 +14,37 @@ pub fn plan(person: &Person, playbook: &str, places: &[DraftPlace], style: &Styl
     let mut out = format!("{}\nNothing was changed.\n", style.bold(&title));
     out.push_str(&by_place(places, style, |place| {
         let accounts = place.found.as_deref().unwrap_or_default();
-        accounts.iter().map(|account| planned(account, &place.steps, person, style)).collect()
+        let told: String = accounts.iter().map(|account| planned(account, &place.steps, person, style)).collect();
+        told + &elsewhere(accounts, &place.steps, style)
     }));
     out.push_str(&uncovered(places, style));
     out.push_str(&findings(places, style));
     out.push_str(&unreached(places, style));
     let all: Vec<_> = places.iter().flat_map(|p| distinct(&p.steps)).map(|(_, step)| step).collect();
     let acting = places.iter().filter(|p| !p.steps.is_empty()).count();
-    // Nobody takes the end of a session back; that of a key is worth a word.
-    let gone = all.iter().filter(|step| !step.reversible && step.action != Action::EndSessions).count();
+    // Nobody takes the end of a session or an old password back; that of a key is worth a word.
+    let kept = |step: &Step| step.reversible || matches!(step.action, Action::EndSessions | Action::Rotate);
+    let gone = all.iter().filter(|step| !kept(step)).count();
     let gone = if gone > 0 { format!(" ({} cannot be taken back)", text::number(gone)) } else { String::new() };
     let steps = text::count(all.len(), "step", "steps") + &gone;
     out.push('\n');
     out + &wrapped(&format!("{steps} at {}; {}", text::count(acting, "place", "places"), totals(places)), 0)
+}
+
+/// What people will be asked to do by hand; nothing if nobody is.
+pub fn by_hand(asks: &[DraftAsk], style: &Style) -> String {
+    let mut out = String::new();
+    for ask in asks {
+        out.push_str(&wrapped(&text::cut(&ask.what, text::WORDS), 2));
+        let within = text::span(i64::try_from(ask.within.as_secs()).unwrap_or(i64::MAX));
+        let whom = match &ask.owner {
+            Some(owner) if *owner == ask.of => name(owner),
+            Some(owner) => format!("{}, {}", name(&ask.of), name(owner)),
+            None => format!("{}: nobody is known who can be asked by mail", name(&ask.of)),
+        };
+        out.push_str(&wrapped(&format!("asked of {whom}; within {within} of the start"), 4));
+    }
+    section("By hand", out, Tone::Waiting, style)
 }
 
 /// Everything that was found, place by place, each account with its owner and the rule that says so.
@@ -102,7 +120,7 @@ fn planned(account: &Account, steps: &[(String, Step)], person: &Person, style: 
         let begin = format!("    {:<12}", step.action.to_string());
         let doors: Vec<_> = account.doors.iter().filter(|d| step.shuts.contains(&d.id)).collect();
         let column = begin.chars().count() + 1;
-        let what: Vec<String> = match doors.is_empty() {
+        let what: Vec<String> = match doors.is_empty() || step.action == Action::Rotate {
             true => vec![name(&step.object)],
             false => doors.iter().map(|d| door(d, account, step.object.is_empty(), column)).collect(),
         };
@@ -115,6 +133,19 @@ fn planned(account: &Account, steps: &[(String, Step)], person: &Person, style: 
         };
         out.push_str(format!("{begin} {told}").trim_end());
         out.push('\n');
+    }
+    out
+}
+
+/// The steps of rotations on what is no account: a file on a host.
+fn elsewhere(accounts: &[Account], steps: &[(String, Step)], style: &Style) -> String {
+    let mut out = String::new();
+    let mut last = None;
+    for (_, step) in distinct(steps).into_iter().filter(|(_, s)| accounts.iter().all(|a| a.native_id != s.account)) {
+        if last.replace(&step.account) != Some(&step.account) {
+            out.push_str(&format!("  {}\n", style.bold(&name(&step.account))));
+        }
+        out.push_str(&format!("    {:<12} {}\n", step.action.to_string(), name(&step.object)));
     }
     out
 }

@@ -7,9 +7,9 @@ mod found;
 mod house;
 mod runs;
 
-pub use found::{accounts, plan, without_facts};
+pub use found::{accounts, by_hand, plan, without_facts};
 pub use house::{fault, health, manifests, verification};
-pub use runs::{list, restored, status, summary};
+pub use runs::{closed, hour, list, restored, scheduled, status, summary};
 
 use crate::report::{Tone, text};
 use jiff::tz::TimeZone;

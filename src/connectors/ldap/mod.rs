@@ -38,6 +38,7 @@ pub static MANIFEST: Manifest = Manifest {
         (DoorKind::SshKey, Proof::ReadBack),
         (DoorKind::Membership, Proof::ReadBack),
     ],
+    rotates: &[],
     privileges: &[
         "read the people's entries with userPassword, sshPublicKey and the operational attributes",
         "manage userPassword (a password administrator, so that quality and age rules do not stop a lock)",
@@ -214,7 +215,7 @@ impl Connector for Directory {
             Action::Revoke => mine(DoorKind::SshKey).map(|door| chain(door, false)).collect(),
             Action::Remove => mine(DoorKind::Membership).map(|door| chain(door, true)).collect(),
             // A directory cannot end a bound connection; see `not_covered`.
-            Action::Disable | Action::EndSessions => Vec::new(),
+            Action::Disable | Action::EndSessions | Action::Ask | Action::Rotate => Vec::new(),
         }
     }
 

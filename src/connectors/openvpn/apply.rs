@@ -75,7 +75,8 @@ fn what(step: &Step) -> String {
     match step.action {
         Action::Disable => format!("cannot disable {name}"),
         Action::EndSessions => format!("cannot end the sessions of {name}"),
-        Action::Revoke | Action::Remove => format!("cannot revoke certificate {} of {name}", step.object),
+        Action::Remove | Action::Rotate | Action::Ask => format!("cannot {} {name}", step.action),
+        Action::Revoke => format!("cannot revoke certificate {} of {name}", step.object),
     }
 }
 
@@ -142,7 +143,8 @@ async fn take_back(link: &mut GatewayLink, undo: &Undo) -> Result<Restored, Faul
     match step.action {
         Action::Disable => {}
         Action::EndSessions => return restored("sessions do not come back".into()),
-        Action::Revoke | Action::Remove => {
+        Action::Remove | Action::Rotate | Action::Ask => return restored("this is no step for a gateway".into()),
+        Action::Revoke => {
             return restored(format!(
                 "certificate {} stays revoked: give {name} a new one (easyrsa build-client-full {name})",
                 step.object

@@ -51,6 +51,7 @@ pub static MANIFEST: Manifest = Manifest {
         "the shared key of tls-auth or tls-crypt: the leaver has a copy; alone it opens nothing",
         "certificates that another CA than the configured one gave out: nothing lists them",
     ],
+    rotates: &[],
 };
 
 /// One gateway, and who we are there.

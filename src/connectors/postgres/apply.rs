@@ -43,10 +43,14 @@ pub async fn apply(link: &mut PgLink, step: &Step, cx: &Cx) -> Result<Outcome, F
         (Action::Remove, Some(role)) => remove(link, &role, &step.object).await,
         (Action::EndSessions, None) => end_sessions_of_dropped(link, name).await,
         (Action::Disable | Action::Remove, None) => Ok(Outcome::Absent),
+        (Action::Rotate, _) => Err(Fault::new(FaultKind::Unexpected, link.what(format!("rotate role {name:?}")))
+            .because("a rotation goes over several systems and is no single step")),
         (Action::Revoke, _) => {
             Err(Fault::new(FaultKind::Unexpected, link.what(format!("revoke anything of role {name:?}")))
                 .because("a role has no credential but its password, which disable takes care of"))
         }
+        (Action::Ask, _) => Err(Fault::new(FaultKind::Unexpected, link.what(format!("ask about role {name:?}")))
+            .because("what a person is asked to do is no step for a database")),
     }
 }
 

@@ -1,7 +1,7 @@
 //! One login on one server of the cluster, and what every room of this connector needs of it.
 
-use super::{apply, check, discover, look, restore};
-use crate::connector::{Cx, Health, Link, Scope};
+use super::{apply, check, discover, look, restore, rotate};
+use crate::connector::{Cx, Health, KnownSecret, Link, Scope, Taken, Turn};
 use crate::model::{Account, Door, Fault, FaultKind, Finding, Look, Outcome, Place, Restored, Step, SystemName, Undo};
 use crate::wire::sql::{Failure, Session};
 use async_trait::async_trait;
@@ -66,6 +66,8 @@ pub struct PgLink {
     pub findings: Vec<Finding>,
     /// Roles that this link has disabled, by name, so that what a live session undoes is done again.
     pub disabled: BTreeMap<String, i64>,
+    /// Shared secrets whose doors may be looked at.
+    pub secrets: Vec<KnownSecret>,
 }
 
 impl PgLink {
@@ -82,7 +84,7 @@ impl PgLink {
     ) -> Result<Self, Failure> {
         session.connect().await?;
         let us = session.row(ABOUT_US, &[]).await?;
-        Ok(Self { system, place, session, control, us, baseline, findings: Vec::new(), disabled: BTreeMap::new() })
+        Ok(Self { system, place, session, control, us, baseline, findings: Vec::new(), disabled: BTreeMap::new(), secrets: Vec::new() })
     }
 
     /// `postgres billing: cannot …`
@@ -153,5 +155,13 @@ impl Link for PgLink {
             restored.push(restore::restore(self, undo, cx).await);
         }
         restored
+    }
+
+    async fn rotate(&mut self, turn: &Turn<'_>, cx: &Cx) -> Result<Taken, Fault> {
+        rotate::rotate(self, turn, cx).await
+    }
+
+    fn keep(&mut self, secrets: Vec<KnownSecret>) {
+        self.secrets = secrets;
     }
 }

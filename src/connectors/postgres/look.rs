@@ -7,7 +7,7 @@
 
 use super::link::PgLink;
 use super::role::{self, Role};
-use super::{apply, borrowed};
+use super::{apply, borrowed, rotate};
 use crate::connector::Cx;
 use crate::model::{Door, DoorKind, FaultKind, Look, Proof, Verdict};
 use crate::wire::sql::{Failure, Value};
@@ -28,6 +28,7 @@ pub async fn look(link: &mut PgLink, doors: &[Door], after: bool, cx: &Cx) -> Ve
             DoorKind::Password | DoorKind::Login => login(link, door, control.as_ref(), cx).await,
             DoorKind::Session => sessions(link, door, after).await,
             DoorKind::Membership => membership(link, door).await,
+            DoorKind::SharedSecret => rotate::look(link, door, control.as_ref(), cx).await,
             _ => Ok(Look::unproven("PostgreSQL has no such door")),
         };
         looks.push(look.unwrap_or_else(|failure| {
@@ -39,11 +40,11 @@ pub async fn look(link: &mut PgLink, doors: &[Door], after: bool, cx: &Cx) -> Ve
     looks
 }
 
-fn shut(proof: Proof, reply: String, control: impl Into<String>) -> Look {
+pub(super) fn shut(proof: Proof, reply: String, control: impl Into<String>) -> Look {
     Look { verdict: Verdict::Shut { proof, reply }, control: Some(control.into()), residual: None }
 }
 
-fn open(reply: String) -> Look {
+pub(super) fn open(reply: String) -> Look {
     Look { verdict: Verdict::Open { reply }, control: None, residual: None }
 }
 
@@ -57,7 +58,7 @@ async fn control_gets_in(link: &PgLink) -> Result<String, String> {
 }
 
 /// A role and, from the same listing, one that must be there.
-async fn listed(link: &mut PgLink, name: &str) -> Result<(Option<Role>, Option<String>), Failure> {
+pub(super) async fn listed(link: &mut PgLink, name: &str) -> Result<(Option<Role>, Option<String>), Failure> {
     let control = link.control().user().to_string();
     let mut values = role::values(None);
     values.push(Value::Texts(vec![name.to_string(), control.clone()]));
@@ -117,7 +118,7 @@ async fn login(
 
 /// Names that SCRAM's user field (RFC 5802, 5.1) and SASLprep (RFC 4013) let through as the client sends them. PostgreSQL does
 /// not read that field, but the client must be able to write it.
-fn can_be_sent(name: &str) -> bool {
+pub(super) fn can_be_sent(name: &str) -> bool {
     name.chars().all(|c| c == ' ' || (c.is_alphanumeric() || c.is_ascii_punctuation()) && c != ',')
 }
 

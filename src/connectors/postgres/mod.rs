@@ -11,6 +11,7 @@
 //! - [`discover`]: the inventory, page by page; [`findings`]: what to look at besides; [`planted`]: roles that may be the
 //!   leaver's under another name
 //! - [`borrowed`]: sessions of others that have taken the role on with SET ROLE
+//! - [`rotate`]: a service's password, as the source of a shared secret
 //! - [`apply`]: disable, end sessions, remove; [`look`]: proof; [`restore`]: the way back; [`check`]: our own standing
 
 mod apply;
@@ -24,11 +25,12 @@ mod look;
 mod planted;
 mod restore;
 mod role;
+mod rotate;
 mod settings;
 
 use crate::connector::{Connector, Cx, Link, Manifest};
 use crate::model::{
-    Account, Action, Chain, DoorKind, Family, Fault, FaultKind, PersonId, Place, Proof, Step, SystemName,
+    Account, Action, Chain, DoorKind, Family, Fault, FaultKind, PartKind, PersonId, Place, Proof, Step, SystemName,
 };
 use crate::wire::guarded::{self, Access};
 use crate::wire::secret;
@@ -51,7 +53,9 @@ pub static MANIFEST: Manifest = Manifest {
         (DoorKind::Login, Proof::ReadBack),
         (DoorKind::Session, Proof::ReadBack),
         (DoorKind::Membership, Proof::ReadBack),
+        (DoorKind::SharedSecret, Proof::Refused),
     ],
+    rotates: &[PartKind::Source],
     privileges: &[
         "SUPERUSER; or CREATEROLE (from PostgreSQL 16 on also ADMIN OPTION on every role that is to be disabled or revoked) and membership in pg_signal_backend",
         "membership in pg_read_all_stats, to see where sessions come from and which of them came in by SET ROLE",
@@ -134,7 +138,8 @@ impl Connector for Postgres {
                 .filter(|d| d.kind == DoorKind::Membership)
                 .map(|d| vec![Step::new(Action::Remove, account, &d.object, vec![d.id.clone()], true)])
                 .collect(),
-            Action::Revoke => Vec::new(),
+            // The engine plans rotations: they go over several systems.
+            Action::Revoke | Action::Ask | Action::Rotate => Vec::new(),
         }
     }
 

@@ -45,6 +45,8 @@ pub(super) async fn apply(link: &mut SshLink, steps: &[Step]) -> Vec<Result<Outc
                     keys.push_str(&format!("{index} {algorithm} {base64}\n"));
                 }
             },
+            // Refused above: its object is none of ours.
+            Action::Ask | Action::Rotate => results[index] = refusal(link, step).map(Err),
         }
     }
     flush(link, &mut pending, &mut text);
@@ -76,7 +78,7 @@ fn refusal(link: &SshLink, step: &Step) -> Option<Fault> {
     let whole = match step.action {
         Action::Disable | Action::Remove => true,
         Action::EndSessions => step.object.is_empty(),
-        Action::Revoke => false,
+        Action::Revoke | Action::Ask | Action::Rotate => false,
     };
     if whole && step.account == link.host.target.user {
         return Some(protected("it is the account that offboard itself uses here"));
@@ -92,6 +94,8 @@ fn refusal(link: &SshLink, step: &Step) -> Option<Fault> {
         Action::EndSessions => step.object.is_empty() || step.object.split(' ').all(is_fingerprint),
         Action::Revoke => is_fingerprint(&step.object),
         Action::Remove => is_plain(&step.object),
+        // No step of ours: a person does it, or it goes over several systems.
+        Action::Ask | Action::Rotate => false,
     };
     (!sound).then(|| link.fault(FaultKind::Unexpected, &what(step)).because("the step's object is not understood"))
 }
@@ -129,6 +133,8 @@ fn what(step: &Step) -> String {
         Action::EndSessions => format!("cannot end the sessions of {}", step.account),
         Action::Revoke => format!("cannot take {} out of {}", step.object, step.account),
         Action::Remove => format!("cannot take {} out of group {}", step.account, step.object),
+        Action::Ask => format!("cannot ask {} for anything", step.account),
+        Action::Rotate => format!("cannot rotate {}", step.account),
     }
 }
 
@@ -183,6 +189,8 @@ async fn take_back(link: &mut SshLink, undo: &Undo) -> Result<Restored, Fault> {
         Action::Revoke => {
             return restored(format!("{} is not put back: {} needs a new key", step.object, step.account));
         }
+        Action::Ask => return restored("what was done by hand is not taken back".into()),
+        Action::Rotate => return restored("old values of a secret are not revived".into()),
         Action::EndSessions => {
             return restored(format!(
                 "sessions do not come back, and the jobs of {} are not revived: what its crontab was is sealed in the journal",

@@ -82,6 +82,12 @@ pub(super) struct Discovery<'a> {
 /// Brings `baseline` up to date with who can write where, before [`Discovery::found`] asks it. Whoever has root here could write anywhere; yet
 /// a key that appears in a colleague's account is more likely a newcomer's than theirs, so there it is a finding and is left alone.
 pub(super) fn note_writers(sought: &Sought, survey: &Survey, baseline: &mut Baseline) {
+    let known = sought.keys.keys().filter(|key| baseline.knows(key));
+    let stood: Vec<(Fingerprint, String)> = known
+        .flat_map(|key| survey.accounts.keys().map(move |account| (key, account)))
+        .filter(|(key, account)| baseline.has(account, key))
+        .map(|(key, account)| (key.clone(), account.clone()))
+        .collect();
     for (name, people) in &sought.own {
         for person in people.iter().filter(|_| survey.accounts.contains_key(name)) {
             baseline.may_write(person, name);
@@ -90,9 +96,8 @@ pub(super) fn note_writers(sought: &Sought, survey: &Survey, baseline: &mut Base
             }
         }
     }
-    for standing in &survey.standing {
-        let account = &survey.file_of(standing).account;
-        for (person, _) in sought.keys.get(&standing.fingerprint).into_iter().flatten() {
+    let mut note = |key: &Fingerprint, account: &str| {
+        for (person, _) in sought.keys.get(key).into_iter().flatten() {
             baseline.may_write(person, account);
             if !sought.own.contains_key(account) {
                 baseline.holds(person, account);
@@ -101,6 +106,14 @@ pub(super) fn note_writers(sought: &Sought, survey: &Survey, baseline: &mut Base
                 baseline.was_root(person);
             }
         }
+    };
+    for standing in &survey.standing {
+        note(&standing.fingerprint, &survey.file_of(standing).account);
+    }
+    // A key that was learned here is taken out of every account at once; it is known to be the leaver's only from the next look on, and by
+    // then it stands nowhere. Whoever came in with it may still be there.
+    for (key, account) in stood {
+        note(&key, &account);
     }
 }
 

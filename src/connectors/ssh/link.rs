@@ -4,7 +4,7 @@ use super::baseline::Baseline;
 use super::discover::{Discovery, Sought, note_writers};
 use super::survey::Survey;
 use super::{Fleet, HostAt};
-use crate::connector::{Cx, Health, Link, Scope};
+use crate::connector::{Cx, Health, Link, Scope, Taken, Turn};
 use crate::model::{Account, Door, Fault, FaultKind, Finding, Fingerprint, Look, Outcome, Restored, Step, Undo};
 use crate::wire::shell::{CallError, Closed, Login, Script, Shell};
 use async_trait::async_trait;
@@ -22,7 +22,14 @@ const MOST: usize = 96 * 1024 * 1024;
 fn script() -> &'static str {
     static SCRIPT: OnceLock<String> = OnceLock::new();
     SCRIPT.get_or_init(|| {
-        [include_str!("script/common.sh"), include_str!("script/survey.sh"), include_str!("script/change.sh")]
+        const PARTS: [&str; 5] = [
+            include_str!("script/common.sh"),
+            include_str!("script/tables.sh"),
+            include_str!("script/survey.sh"),
+            include_str!("script/change.sh"),
+            include_str!("script/secret.sh"),
+        ];
+        PARTS
             .iter()
             .flat_map(|part| part.lines())
             .map(str::trim_start)
@@ -33,8 +40,9 @@ fn script() -> &'static str {
 }
 
 /// How old a discovery's survey may be for a look to use it, where nothing was done on the link since. What a verdict says is then
-/// as old as the answer to a call that took as long.
+/// as old as the answer to a call that took as long. The look before proves nothing, and may be as old as it may take.
 const RECENT: Duration = Duration::from_millis(250);
+const RECENT_BEFORE: Duration = Duration::from_secs(2);
 
 /// What a discovery has just read.
 struct Recent {
@@ -126,9 +134,14 @@ impl SshLink {
 
     /// Calls the script; what it prints goes into `survey`.
     pub(super) async fn call(&mut self, text: &str, mut survey: Survey) -> Result<Survey, Fault> {
+        self.ask(text, &mut |line| survey.line(line)).await.map(|()| survey)
+    }
+
+    /// Calls the script; what it prints goes to `each`, line by line.
+    pub(super) async fn ask(&mut self, text: &str, each: &mut (dyn FnMut(&[u8]) + Send)) -> Result<(), Fault> {
         self.recent = None;
-        match self.script.call(text, MOST, &mut |line| survey.line(line)).await {
-            Ok(()) => Ok(survey),
+        match self.script.call(text, MOST, each).await {
+            Ok(()) => Ok(()),
             Err(CallError::Fault(fault)) => Err(fault),
             Err(CallError::Closed(Closed { status, stderr })) => {
                 let refused = stderr.contains("sudo") || status == Some(127);
@@ -156,10 +169,11 @@ impl SshLink {
     }
 
     /// What a look needs: a listing, or once what the discovery just before has read, if the host still answers.
-    pub(super) async fn current(&mut self, accounts: &BTreeSet<&str>) -> Result<Survey, Fault> {
+    pub(super) async fn current(&mut self, accounts: &BTreeSet<&str>, after: bool) -> Result<Survey, Fault> {
+        let limit = if after { RECENT } else { RECENT_BEFORE };
         match self.recent.take() {
             Some(recent)
-                if recent.read.elapsed() < RECENT
+                if recent.read.elapsed() < limit
                     && accounts.iter().all(|name| recent.jobs_of.contains(*name) || !self.own.contains(*name)) =>
             {
                 self.call(":", recent.survey).await
@@ -177,7 +191,7 @@ impl SshLink {
                 .because(because)
                 .hint("run sshd -T there as root and mend what it says"));
         }
-        for part in ["files", "shadow", "groups", "processes", "survey"] {
+        for part in ["tables", "processes", "files", "survey"] {
             if !survey.has(part) {
                 return Err(self
                     .fault(FaultKind::Unexpected, "the host's listing is incomplete")
@@ -268,11 +282,15 @@ impl Link for SshLink {
         super::apply::apply(self, steps).await
     }
 
-    async fn look(&mut self, doors: &[Door], _after: bool, _cx: &Cx) -> Vec<Look> {
-        super::look::look(self, doors).await
+    async fn look(&mut self, doors: &[Door], after: bool, _cx: &Cx) -> Vec<Look> {
+        super::look::look(self, doors, after).await
     }
 
     async fn restore(&mut self, undo: &[Undo], _cx: &Cx) -> Vec<Result<Restored, Fault>> {
         super::apply::restore(self, undo).await
+    }
+
+    async fn rotate(&mut self, turn: &Turn<'_>, _cx: &Cx) -> Result<Taken, Fault> {
+        super::rotate::rotate(self, turn).await
     }
 }

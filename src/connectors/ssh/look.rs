@@ -19,14 +19,14 @@ const MOST_PROBES: usize = 40;
 const AT_ONCE: usize = 3;
 
 /// One look a door, in order.
-pub(super) async fn look(link: &mut SshLink, doors: &[Door]) -> Vec<Look> {
+pub(super) async fn look(link: &mut SshLink, doors: &[Door], after: bool) -> Vec<Look> {
     let mut questions: BTreeMap<&str, Vec<(Fingerprint, PublicKey)>> = BTreeMap::new();
     for (fingerprint, account, key) in doors.iter().filter_map(public_key).take(MOST_PROBES) {
         questions.entry(account).or_default().push((fingerprint, key));
     }
     let accounts: BTreeSet<&str> = doors.iter().map(|d| d.account.as_str()).collect();
     // One after the other: a probe that is under way would be listed as a session.
-    let listing = listing(link, &accounts, doors).await;
+    let listing = listing(link, &accounts, doors, after).await;
     let asked: Vec<(Login, Vec<Question>, Option<Question>)> = questions
         .into_iter()
         .map(|(account, keys)| {
@@ -93,8 +93,13 @@ fn colleague(survey: &Survey, account: &str, doors: &[Door]) -> Option<(Fingerpr
 }
 
 /// The accounts' files and states; and by which key the live sessions in other people's accounts were opened.
-async fn listing(link: &mut SshLink, accounts: &BTreeSet<&str>, doors: &[Door]) -> Result<Survey, Fault> {
-    let survey = link.current(accounts).await?;
+async fn listing(
+    link: &mut SshLink,
+    accounts: &BTreeSet<&str>,
+    doors: &[Door],
+    after: bool,
+) -> Result<Survey, Fault> {
+    let survey = link.current(accounts, after).await?;
     let shared: BTreeSet<&str> = doors
         .iter()
         .filter(|d| d.kind == DoorKind::Session && !keys_of_session(&d.detail).is_empty())
@@ -176,7 +181,9 @@ impl Seen {
             DoorKind::Session => self.session(survey, door),
             DoorKind::Job => self.job(survey, door),
             DoorKind::Membership => self.membership(survey, door),
-            DoorKind::Password | DoorKind::Certificate => Look::unproven("this kind of door is not looked at here"),
+            DoorKind::Password | DoorKind::SharedSecret | DoorKind::Certificate => {
+                Look::unproven("this kind of door is not looked at here")
+            }
         }
     }
 

@@ -12,6 +12,7 @@
 //! | `discover`, `baseline` | accounts, doors and findings; what stood there first, and who could have planted what did not |
 //! | `held` | findings about what a leaver may have left behind where they could write |
 //! | `plan`, `apply` | steps, and what the script is told |
+//! | `rotate`, `envfile` | a consumer of a shared secret: one key of an env file, reload, health |
 //! | `look` | verdicts |
 //! | `check` | our own standing, and how sshd is set up |
 
@@ -19,11 +20,13 @@ mod apply;
 mod baseline;
 mod check;
 mod discover;
+mod envfile;
 mod held;
 mod keys;
 mod link;
 mod look;
 mod plan;
+mod rotate;
 mod settings;
 mod survey;
 
@@ -31,7 +34,7 @@ pub use settings::{Settings, build};
 
 use crate::connector::{Connector, Cx, Link, Manifest};
 use crate::model::{
-    Account, Action, Chain, DoorKind, Family, Fault, FaultKind, Fingerprint, PersonId, Place, PlaceId, Proof,
+    Account, Action, Chain, DoorKind, Family, Fault, FaultKind, Fingerprint, PartKind, PersonId, Place, PlaceId, Proof,
 };
 use crate::wire::shell::{self, KnownHosts, Login, Target};
 use async_trait::async_trait;
@@ -50,6 +53,7 @@ pub static MANIFEST: Manifest = Manifest {
         (DoorKind::Job, Proof::ReadBack),
         (DoorKind::Membership, Proof::ReadBack),
     ],
+    rotates: &[PartKind::Consumer],
     privileges: &[
         "an SSH login by key on every host",
         "root there, or sudo without a password: offboard ALL=(root) NOPASSWD: /bin/sh -s",

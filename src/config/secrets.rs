@@ -1,0 +1,222 @@
+//! Rules for the `secrets` of `offboard.yaml`.
+
+use super::file::File;
+use crate::connector::Connector;
+use crate::model::{PartKind, SecretConsumer, SystemName};
+use crate::source::{Mistake, choices, did_you_mean, yaml};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// A place in the document.
+type Path<'a> = Vec<yaml::Node<'a>>;
+
+fn at<'a>(secret: &'a str, more: &[&'a str]) -> Path<'a> {
+    ["secrets", secret].into_iter().chain(more.iter().copied()).map(Into::into).collect()
+}
+
+fn of_consumer<'a>(secret: &'a str, item: usize, key: &'a str) -> Path<'a> {
+    vec!["secrets".into(), secret.into(), "consumers".into(), item.into(), key.into()]
+}
+
+/// Every mistake that can be seen in the file alone.
+pub fn check(file: &File, document: &yaml::Document, mistakes: &mut Vec<Mistake>) {
+    let mut sources: HashMap<(String, String), Path> = HashMap::new();
+    let mut keys: HashMap<(String, String, String, String), Path> = HashMap::new();
+    for (name, secret) in &file.secrets {
+        let name = name.0.as_str();
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        if name.is_empty() || name.len() > 64 || !name.chars().all(plain) || name.starts_with('-') {
+            mistakes.push(
+                Mistake::error("config", format!("a secret's name must be plain: `{name}`"))
+                    .spot(document.key_spot(&["secrets".into(), name.into()], "the name"))
+                    .help("valid here: letters, digits, `-`, `_` and `.`, at most 64"),
+            );
+        }
+        let source = &secret.source;
+        participant(file, document, &source.system, PartKind::Source, &at(name, &["source", "system"]), mistakes);
+        let path = at(name, &["source", "account"]);
+        if source.account.trim().is_empty() || source.account.contains(char::is_control) {
+            mistakes.push(document.error(&path, "a source without an account", "as the system calls it"));
+        }
+        let mapped = |m: &crate::roster::Mapping| m.system == source.system && m.account == source.account;
+        if let Some(item) = file.accounts.iter().position(mapped) {
+            let first = document.spot(&["accounts".into(), item.into(), "account".into()], "a person's account");
+            mistakes.push(
+                document
+                    .error(&path, "the account of a shared secret is mapped to a person", "here")
+                    .spot(first)
+                    .help("decide for one of them: a person's account is disabled, a program's password is rotated"),
+            );
+        }
+        let account = (source.system.0.clone(), source.account.clone());
+        if let Some(first) = sources.get(&account) {
+            let first = document.spot(first, "and here");
+            mistakes.push(
+                document
+                    .error(&path, "two secrets are the password of one account", "here")
+                    .spot(first)
+                    .help("name all its consumers in one secret"),
+            );
+        } else {
+            sources.insert(account, path);
+        }
+        if secret.consumers.is_empty() {
+            mistakes.push(
+                document
+                    .error(&at(name, &["consumers"]), "a secret without a consumer", "at least one belongs here")
+                    .note("the old value is read where it is used: without that it could not be proved dead"),
+            );
+        }
+        for (item, consumer) in secret.consumers.iter().enumerate() {
+            let spot = |key| of_consumer(name, item, key);
+            participant(file, document, &consumer.system, PartKind::Consumer, &spot("system"), mistakes);
+            shape(document, consumer, &spot, mistakes);
+            let place = (
+                consumer.system.0.clone(),
+                consumer.place.to_ascii_lowercase(),
+                consumer.file.clone(),
+                consumer.key.clone(),
+            );
+            if let Some(first) = keys.get(&place) {
+                let first = document.spot(first, "and here");
+                let title = "the same key of the same file is there twice";
+                mistakes.push(document.error(&spot("key"), title, "here").spot(first));
+            } else {
+                keys.insert(place, spot("key"));
+            }
+        }
+        let known = &secret.known_to;
+        let lists = [("people", &known.people), ("departments", &known.departments), ("members-of", &known.members_of)];
+        for (key, list) in lists {
+            if list.as_ref().is_some_and(|list| list.iter().all(|word| word.trim().is_empty())) {
+                let path = at(name, &["known-to", key]);
+                mistakes.push(document.error(&path, "an empty list names nobody", "leave it out, or fill it"));
+            }
+        }
+        if lists.iter().all(|(_, list)| list.is_none()) {
+            let path = at(name, &["known-to"]);
+            mistakes.push(
+                document
+                    .error(&path, "nobody may know this secret, so it is never rotated", "at least one belongs here")
+                    .help("valid here: `people`, `departments`, `members-of`"),
+            );
+        }
+    }
+}
+
+/// The system is there, and can be what it is to be.
+fn participant(
+    file: &File,
+    document: &yaml::Document,
+    system: &SystemName,
+    kind: PartKind,
+    path: &[yaml::Node],
+    mistakes: &mut Vec<Mistake>,
+) {
+    let (word, rotates) = match kind {
+        PartKind::Source => ("the source", "a source"),
+        PartKind::Consumer => ("a consumer", "consumers"),
+    };
+    let Some(settings) = file.systems.get(system) else {
+        let names: Vec<&str> = file.systems.keys().map(|name| name.0.as_str()).collect();
+        let label = did_you_mean(&system.0, &names).map(|meant| format!("did you mean `{meant}`?"));
+        mistakes.push(
+            document
+                .error(path, format!("unknown system `{system}`"), label.unwrap_or_default())
+                .help(format!("valid here: {}", choices(&names))),
+        );
+        return;
+    };
+    if !settings.manifest().rotates.contains(&kind) {
+        let able: Vec<&str> = crate::connectors::manifests()
+            .into_iter()
+            .filter(|manifest| manifest.rotates.contains(&kind))
+            .map(|manifest| manifest.name)
+            .collect();
+        let title = format!("`{system}` cannot be {word} of a secret");
+        mistakes.push(
+            document
+                .error(path, title, format!("it is of the kind `{}`", settings.manifest().name))
+                .help(format!("kinds of system that can be {rotates}: {}", choices(&able))),
+        );
+    }
+}
+
+/// What stands in a consumer by itself.
+fn shape<'a>(
+    document: &yaml::Document,
+    consumer: &SecretConsumer,
+    spot: &dyn Fn(&'static str) -> Path<'a>,
+    mistakes: &mut Vec<Mistake>,
+) {
+    let file = consumer.file.as_str();
+    if !file.starts_with('/') {
+        mistakes.push(document.error(&spot("file"), "a consumer's file needs a whole path", "begins with `/`"));
+    } else if file.contains(char::is_control)
+        || file[1..].split('/').any(|part| part.is_empty() || part == "." || part == "..")
+    {
+        mistakes.push(document.error(
+            &spot("file"),
+            "a consumer's file needs a plain path",
+            "no `.`, `..`, `//` or control characters",
+        ));
+    }
+    let mut key = consumer.key.chars();
+    let begins = key.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_');
+    if !begins || !key.all(|c| c.is_ascii_alphanumeric() || c == '_') {
+        mistakes.push(document.error(&spot("key"), "that is no key of an env file", "letters, digits and `_`"));
+    }
+    for (name, command) in [("reload", &consumer.reload), ("health", &consumer.health)] {
+        if command.first().is_none_or(|program| program.trim().is_empty()) {
+            mistakes.push(
+                document
+                    .error(&spot(name), "a command without a program", "a list: the program and its arguments")
+                    .help("for example: [systemctl, reload, portal]"),
+            );
+        } else if command.iter().any(|word| word.contains(char::is_control)) {
+            mistakes.push(document.error(&spot(name), "a command with control characters", ""));
+        }
+    }
+}
+
+/// Every mistake that needs the places of the systems.
+pub fn places(file: &File, document: &yaml::Document, connectors: &[Arc<dyn Connector>]) -> Vec<Mistake> {
+    let mut mistakes = Vec::new();
+    let of = |system: &SystemName| -> Vec<String> {
+        let all = connectors.iter().flat_map(|connector| connector.places());
+        all.filter(|place| place.system == *system).map(|place| place.address).collect()
+    };
+    let unknown = |path: &[yaml::Node], place: &str, known: &[String]| {
+        let known: Vec<&str> = known.iter().map(String::as_str).collect();
+        let label = did_you_mean(place, &known).map(|meant| format!("did you mean `{meant}`?"));
+        let few = choices(&known[..known.len().min(20)]);
+        document
+            .error(path, format!("the system has no place `{place}`"), label.unwrap_or_default())
+            .help(format!("valid here: {few}"))
+    };
+    for (name, secret) in &file.secrets {
+        let known = of(&secret.source.system);
+        match &secret.source.place {
+            Some(place) if !known.contains(place) => {
+                mistakes.push(unknown(&at(&name.0, &["source", "place"]), place, &known));
+            }
+            None if known.len() > 1 => {
+                let known: Vec<&str> = known.iter().map(String::as_str).collect();
+                let path = at(&name.0, &["source", "system"]);
+                mistakes.push(
+                    document
+                        .error(&path, "which of its servers takes the change?", "it has more than one")
+                        .help(format!("add `place` with one of {}", choices(&known))),
+                );
+            }
+            _ => {}
+        }
+        for (item, consumer) in secret.consumers.iter().enumerate() {
+            let known = of(&consumer.system);
+            if !known.contains(&consumer.place) {
+                mistakes.push(unknown(&of_consumer(&name.0, item, "place"), &consumer.place, &known));
+            }
+        }
+    }
+    mistakes
+}

@@ -1,0 +1,270 @@
+//! A consumer of a shared secret: a program that reads one key of an env file on a host. The key is replaced in a file that takes the old
+//! one's place whole, the program is told to read it, and its health is asked.
+//!
+//! Commands are lists of arguments. The value is in none of them: it travels inside the file, over the script's standard input.
+
+use super::envfile;
+use super::link::{SshLink, quoted};
+use crate::connector::{Taken, Turn};
+use crate::model::{Digest, Fault, FaultKind, Outcome, Part, Phase, SecretConsumer, short_id};
+use crate::wire::shell::printable;
+use base64::{Engine, engine::general_purpose::STANDARD};
+use secrecy::{ExposeSecret, SecretString};
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+use zeroize::Zeroizing;
+
+/// How long one command may take, in seconds.
+const COMMAND: u32 = 60;
+/// For how long after a reload the program may take to be healthy, and the pause between two questions.
+const RECOVERY: (Duration, Duration) = (Duration::from_secs(15), Duration::from_millis(200));
+
+/// See [`crate::connector::Link::rotate`].
+pub(super) async fn rotate(link: &mut SshLink, turn: &Turn<'_>) -> Result<Taken, Fault> {
+    let Part::Consumer(consumer) = turn.part else {
+        return Err(link
+            .fault(FaultKind::Misconfigured, "cannot be the source of a secret")
+            .because("a host's files are consumers: name the system that checks the value"));
+    };
+    let mut work = Work { link, consumer, turn };
+    match turn.phase {
+        Phase::Create => work.create().await,
+        Phase::Set => work.set().await,
+        Phase::Test => work.test().await,
+        Phase::Finish => work.finish().await,
+    }
+}
+
+/// An env file as the host has it now.
+struct Held {
+    file: Zeroizing<Vec<u8>>,
+    value: SecretString,
+    addresses: Vec<String>,
+}
+
+struct Work<'l, 't> {
+    link: &'l mut SshLink,
+    consumer: &'t SecretConsumer,
+    turn: &'t Turn<'t>,
+}
+
+impl<'t> Work<'_, 't> {
+    fn fault(&self, kind: FaultKind, because: impl std::fmt::Display) -> Fault {
+        let (file, key) = (printable(&self.consumer.file, 200), &self.consumer.key);
+        self.link.fault(kind, &format!("cannot {} {key} in {file}", self.turn.phase)).because(because)
+    }
+
+    async fn create(&mut self) -> Result<Taken, Fault> {
+        let held = self.read().await?;
+        self.is_healthy(Duration::ZERO).await?;
+        let mut taken = Taken::new(Outcome::Done { note: "it stands there once, can be replaced, and the program is healthy".into() });
+        let own = self.consumer.from.iter().map(ToString::to_string);
+        let address = self.link.host.target.address.parse::<std::net::IpAddr>().ok();
+        taken.seen.addresses =
+            held.addresses.iter().cloned().chain(address.map(|a| a.to_string())).chain(own).collect();
+        taken.seen.addresses.sort();
+        taken.seen.addresses.dedup();
+        taken.value = Some(held.value);
+        Ok(taken)
+    }
+
+    async fn set(&mut self) -> Result<Taken, Fault> {
+        let new = self.new_value()?;
+        let held = self.read().await?;
+        let mut note = String::new();
+        if held.value.expose_secret() != new.expose_secret() {
+            // A late set must not write over what somebody has put there since.
+            if self.turn.old.is_none_or(|old| old.expose_secret() != held.value.expose_secret()) {
+                return Err(self
+                    .fault(FaultKind::Protected, "somebody else has changed the value there: it is left as they set it")
+                    .hint("compare it with the source; give it the current value by hand, then waive this step"));
+            }
+            self.put(&held, new).await?;
+            note.push_str("replaced; ");
+        }
+        // Always: what was written before a crash may not have been read yet.
+        let reload = self.run(&self.consumer.reload).await?;
+        if reload.status != Some(0) {
+            return Err(self
+                .fault(FaultKind::Busy, format!("the reload command ended with {}", reload.words()))
+                .hint(format!("the file has the new value. As root on {}: see why it fails, then: offboard resume", self.link.host.target.name)));
+        }
+        note.push_str("reloaded");
+        Ok(Taken::new(Outcome::Done { note }))
+    }
+
+    async fn test(&mut self) -> Result<Taken, Fault> {
+        let new = self.new_value()?;
+        let held = self.read().await?;
+        if held.value.expose_secret() != new.expose_secret() {
+            return Err(self
+                .fault(FaultKind::Protected, "somebody else has changed the value there since this run set it")
+                .hint("give it the current value by hand, then waive this step"));
+        }
+        self.is_healthy(RECOVERY.0).await?;
+        Ok(Taken::new(Outcome::Done { note: "healthy with the new value".into() }))
+    }
+
+    /// The old sessions have ended: a program that had not really taken the new value shows now.
+    async fn finish(&mut self) -> Result<Taken, Fault> {
+        let call = format!("secret_clean {} {} </dev/null", quoted(&self.consumer.file), self.tag());
+        self.answer(&call).await?;
+        self.is_healthy(RECOVERY.0).await?;
+        Ok(Taken::new(Outcome::Done { note: "healthy after the old sessions have ended".into() }))
+    }
+
+    fn new_value(&self) -> Result<&'t SecretString, Fault> {
+        self.turn.new.ok_or_else(|| self.fault(FaultKind::Unexpected, "the new value is not sealed any more"))
+    }
+
+    /// Part of the name of files that are being written beside this one.
+    fn tag(&self) -> String {
+        short_id(&["env file", &self.consumer.file])
+    }
+
+    async fn read(&mut self) -> Result<Held, Fault> {
+        let answer = self.answer(&format!("secret_read {} </dev/null", quoted(&self.consumer.file))).await?;
+        let file = Zeroizing::new(
+            STANDARD.decode(answer.base64.as_bytes()).map_err(|_| self.fault(FaultKind::Unexpected, "the host's answer is not as expected"))?,
+        );
+        let hint = "mend the file by hand, then: offboard resume";
+        let range = envfile::find(&file, &self.consumer.key)
+            .map_err(|why| self.fault(FaultKind::Misconfigured, why).hint(hint))?;
+        let value = std::str::from_utf8(&file[range])
+            .map_err(|_| self.fault(FaultKind::Misconfigured, "the value there is not UTF-8").hint(hint))?;
+        let value = SecretString::from(value);
+        Ok(Held { file, value, addresses: answer.addresses })
+    }
+
+    async fn put(&mut self, held: &Held, new: &SecretString) -> Result<(), Fault> {
+        let edited = envfile::replace(&held.file, &self.consumer.key, new.expose_secret())
+            .map_err(|why| self.fault(FaultKind::Unexpected, why))?;
+        let base64 = Zeroizing::new(STANDARD.encode(&*edited));
+        let (path, tag, sum) = (quoted(&self.consumer.file), self.tag(), Digest::of(&held.file));
+        let mut call = Zeroizing::new(format!("secret_put {path} {tag} {sum} <<'END'\n"));
+        for at in (0..base64.len()).step_by(76) {
+            call.push_str(&base64[at..base64.len().min(at + 76)]);
+            call.push('\n');
+        }
+        call.push_str("END");
+        fail::fail_point!("rotate::file");
+        self.answer(&call).await?;
+        let now = self.read().await?;
+        if *now.file != *edited {
+            return Err(self.fault(FaultKind::Busy, "the file reads back as another one than was written"));
+        }
+        Ok(())
+    }
+
+    /// Calls the script and reads what it says of a file.
+    async fn answer(&mut self, call: &str) -> Result<Answer, Fault> {
+        let mut answer = Answer::default();
+        self.link.ask(call, &mut |line| answer.line(line)).await?;
+        let Some((how, why)) = answer.error.take() else {
+            return if answer.complete {
+                Ok(answer)
+            } else {
+                Err(self.fault(FaultKind::Unexpected, "the host gave no answer"))
+            };
+        };
+        let (kind, hint) = match how.as_str() {
+            "missing" => (FaultKind::Misconfigured, "correct `file` in offboard.yaml, then: offboard resume"),
+            "refused" => (FaultKind::Misconfigured, "mend that as root there, then: offboard resume"),
+            "busy" => (FaultKind::Busy, "tried again"),
+            _ => (FaultKind::Unexpected, "as root there: df and mount; then: offboard resume"),
+        };
+        Err(self.fault(kind, printable(&why, 400)).hint(hint))
+    }
+
+    /// Asks the program's health until it is well, for so long at most.
+    async fn is_healthy(&mut self, patience: Duration) -> Result<(), Fault> {
+        let until = Instant::now() + patience;
+        loop {
+            let health = self.run(&self.consumer.health).await?;
+            if health.status == Some(0) {
+                return Ok(());
+            }
+            if Instant::now() >= until {
+                let hint = match self.turn.phase {
+                    Phase::Create => "nothing was changed; make the program well, or correct `health` in offboard.yaml, then: offboard resume",
+                    _ => "both values are kept sealed; make the program well with the value that stands in its file, then: offboard resume",
+                };
+                return Err(self
+                    .fault(FaultKind::Busy, format!("the health check ended with {}", health.words()))
+                    .hint(hint));
+            }
+            sleep(RECOVERY.1).await;
+        }
+    }
+
+    async fn run(&mut self, command: &[String]) -> Result<Ran, Fault> {
+        let words: Vec<String> = command.iter().map(|word| quoted(word)).collect();
+        let mut ran = Ran::default();
+        let call = format!("secret_run {COMMAND} {} </dev/null", words.join(" "));
+        self.link.ask(&call, &mut |line| ran.line(line)).await?;
+        // A program may complain with the very value in its mouth.
+        for value in [self.turn.old, self.turn.new].into_iter().flatten() {
+            let words: Vec<&str> = value.expose_secret().split_whitespace().collect();
+            ran.said = ran.said.replace(Zeroizing::new(words.join(" ")).as_str(), "…");
+        }
+        Ok(ran)
+    }
+}
+
+/// What the script says of a file.
+#[derive(Default)]
+struct Answer {
+    base64: Zeroizing<String>,
+    addresses: Vec<String>,
+    error: Option<(String, String)>,
+    complete: bool,
+}
+
+impl Answer {
+    fn line(&mut self, line: &[u8]) {
+        let line = String::from_utf8_lossy(line);
+        match line.split_once('\t') {
+            Some(("B", part)) => self.base64.push_str(part),
+            Some(("A", list)) => {
+                self.complete = true;
+                // Whoever is not an address is nobody's.
+                let addresses = list.split_whitespace().filter_map(|a| a.parse::<std::net::IpAddr>().ok());
+                self.addresses = addresses.map(|a| a.to_string()).collect();
+            }
+            Some(("D", _)) => self.complete = true,
+            Some(("E", rest)) => {
+                let (how, why) = rest.split_once('\t').unwrap_or((rest, ""));
+                self.error = Some((how.to_string(), why.to_string()));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// How a command ended.
+#[derive(Default)]
+struct Ran {
+    status: Option<u32>,
+    said: String,
+}
+
+impl Ran {
+    fn line(&mut self, line: &[u8]) {
+        let line = String::from_utf8_lossy(line);
+        match line.split_once('\t') {
+            Some(("X", status)) => self.status = status.trim().parse().ok(),
+            Some(("O", said)) => {
+                if !self.said.is_empty() && !said.is_empty() {
+                    self.said.push_str("; ");
+                }
+                self.said.push_str(said);
+            }
+            _ => {}
+        }
+    }
+
+    fn words(&self) -> String {
+        let status = self.status.map_or("no status".into(), |status| format!("status {status}"));
+        if self.said.is_empty() { status } else { format!("{status}: {}", printable(&self.said, 400)) }
+    }
+}

@@ -1,0 +1,433 @@
+//! Shared secrets, rotated against the real servers of the lab: a service on a host goes on answering, the password that the leaver knew is
+//! refused, and wherever the run is killed, `resume` ends it with one password that works.
+//!
+//! Run with `make test`, or `lab/enter cargo test --features failpoints --test rotate`.
+
+#[path = "lab/mod.rs"]
+mod lab;
+#[path = "story/office.rs"]
+mod office;
+
+use lab::{Lab, LabPerson, LabService};
+use office::{Done, Office, all_shut};
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// The entry of `secrets` in offboard.yaml.
+fn entry(service: &LabService, leaver: &LabPerson) -> String {
+    let LabService { name, host, port, role, file, .. } = service;
+    format!(
+        "  {name}:
+    source: {{ system: billing, account: {role} }}
+    consumers:
+      - system: fleet
+        place: {host}.sunrise.test
+        file: {file}
+        key: PGPASSWORD
+        reload: [/etc/sunrise/portal-reload, {name}]
+        health: [curl, -fsS, -m, \"5\", \"http://127.0.0.1:{port}/health\"]
+    known-to: {{ people: [{}] }}
+",
+        leaver.id
+    )
+}
+
+/// An office in which the leaver may know the services' passwords.
+fn office(lab: &Lab, leaver: &LabPerson, services: &[&LabService]) -> Office {
+    let office = Office::new(lab);
+    declare(&office, leaver, services);
+    office
+}
+
+fn declare(office: &Office, leaver: &LabPerson, services: &[&LabService]) {
+    office.edit("offboard.yaml", |text| services.iter().fold(text, |text, service| text + &entry(service, leaver)));
+}
+
+fn verifier(lab: &Lab, service: &LabService) -> String {
+    lab.sql(&format!("SELECT rolpassword FROM pg_authid WHERE rolname = '{}'", service.role))
+}
+
+fn gets_in(lab: &Lab, service: &LabService, password: &str) -> bool {
+    match lab.psql(&service.role, password, "SELECT 1") {
+        Ok(_) => true,
+        Err(said) => {
+            assert!(said.contains("password authentication failed"), "{said}");
+            false
+        }
+    }
+}
+
+/// The service works with the one password that works; the first one does not.
+fn is_rotated(lab: &Lab, service: &LabService, what: &str) {
+    assert!(lab.answers(service), "{what}: the service does not answer");
+    assert!(!gets_in(lab, service, &service.password), "{what}: the old password still opens");
+    assert!(gets_in(lab, service, &lab.password_in_file(service)), "{what}: the value in the file does not open");
+}
+
+fn door<'a>(report: &'a Value, service: &LabService) -> &'a Value {
+    let doors = report["doors"].as_array().unwrap();
+    let found = doors.iter().find(|d| d["kind"] == "shared-secret" && d["object"] == service.name.as_str());
+    found.unwrap_or_else(|| panic!("no door of {}: {report:#}", service.name))
+}
+
+/// The steps of a service's rotation, as `(account, object, outcome)`.
+fn steps(report: &Value, service: &LabService) -> Vec<(String, String, String)> {
+    let text = |v: &Value| v.as_str().unwrap_or_default().to_string();
+    let all = report["steps"].as_array().unwrap().iter();
+    all.filter(|s| s["action"] == "rotate" && text(&s["object"]).starts_with(&format!("{}:", service.name)))
+        .map(|s| (text(&s["account"]), text(&s["object"]), text(&s["outcome"])))
+        .collect()
+}
+
+fn sealed(office: &Office) -> String {
+    let output = std::process::Command::new("sqlite3")
+        .arg(office.path("journal/journal.sqlite"))
+        .arg("SELECT count(*) FROM sealed WHERE id LIKE 'secret-%'")
+        .output()
+        .unwrap();
+    String::from_utf8_lossy(&output.stdout).trim().to_string()
+}
+
+fn only_run(office: &Office) -> String {
+    office.offboard(&["--json", "list"]).expect(0).json()["runs"][0]["run"].as_str().unwrap().to_string()
+}
+
+fn resume(office: &Office) -> Done {
+    office.offboard(&["--json", "resume", &only_run(office)])
+}
+
+fn killed_at(office: &Office, leaver: &LabPerson, failpoint: &str) -> bool {
+    let mut command =
+        office.command(&["--json", "run", &leaver.id, "-p", "involuntary-termination", "--yes", "--anew"]);
+    command.env("OFFBOARD_DIE_AT", failpoint).output().unwrap().status.code().is_none()
+}
+
+#[test]
+fn the_old_password_dies_and_no_request_fails() {
+    let lab = Lab::alone();
+    lab.sql("ALTER SYSTEM SET log_statement = 'all'");
+    lab.sql("SELECT pg_reload_conf()");
+    let leaver = lab.person();
+    let (service, bystander) = (lab.service("web1"), lab.service("web1"));
+    let office = office(&lab, &leaver, &[&service]);
+    let before = String::from_utf8(lab.on("web1", &["cat", &service.file]).stdout).unwrap();
+    let mode = || lab.on("web1", &["stat", "-c", "%a %u %g", &service.file]).stdout;
+    let mode_before = mode();
+    assert!(gets_in(&lab, &service, &service.password), "the leaver knows it before");
+    let mut held = lab.psql_session_with(&service.role, &service.password);
+    let mut other = lab.psql_session_with(&bystander.role, &bystander.password);
+    assert!(held.is_alive() && other.is_alive());
+
+    let plan = office.offboard(&["plan", &leaver.id, "-p", "involuntary-termination"]).expect(0).out;
+    assert!(plan.contains(&format!("{}: set PGPASSWORD", service.name)), "{plan}");
+    let listed = office.offboard(&["accounts", &leaver.id]).expect(0).out;
+    assert!(listed.contains("shared-secret") && listed.contains("may know the secret"), "{listed}");
+
+    let (hammer, hammer_of_other) = (lab.hammer(&service), lab.hammer(&bystander));
+    let (running, seen) = (AtomicBool::new(true), std::sync::Mutex::new(BTreeSet::new()));
+    let done = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while running.load(Ordering::SeqCst) {
+                for process in std::fs::read_dir("/proc").unwrap().flatten() {
+                    for what in ["cmdline", "environ"] {
+                        // Our own children have the password in their environment: psql takes it from there.
+                        let Ok(bytes) = std::fs::read(process.path().join(what)) else { continue };
+                        let text = String::from_utf8_lossy(&bytes).into_owned();
+                        if !text.contains("PGSSLMODE=") && !text.contains("psql") {
+                            seen.lock().unwrap().insert(text);
+                        }
+                    }
+                }
+            }
+        });
+        let done = office.run(&leaver);
+        running.store(false, Ordering::SeqCst);
+        done
+    });
+    let (answers, wrong) = hammer.stop();
+    let (answers_of_other, wrong_of_other) = hammer_of_other.stop();
+    let done = done.expect(0);
+    let report = done.json();
+    all_shut(&report);
+    assert!(answers > 100 && answers_of_other > 100, "{answers}, {answers_of_other}");
+    assert_eq!((wrong, wrong_of_other), (0, 0), "requests failed of {answers} and {answers_of_other}");
+    println!("requests: {answers}, {answers_of_other}; none failed");
+
+    is_rotated(&lab, &service, "after the run");
+    let new = lab.password_in_file(&service);
+    assert!(
+        new.len() == 43 && new.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c)),
+        "43 url-safe characters"
+    );
+    let after = String::from_utf8(lab.on("web1", &["cat", &service.file]).stdout).unwrap();
+    assert_eq!(after, before.replace(&service.password, &new), "the rest of the file is byte for byte as it was");
+    assert_eq!(mode(), mode_before);
+    assert!(!held.is_alive(), "the leaver's session as the service's role goes on");
+    assert!(other.is_alive() && gets_in(&lab, &bystander, &bystander.password), "the bystander is as it was");
+    let leftovers = lab.on("web1", &["sh", "-c", "ls -A /etc/sunrise | grep '^\\.'; ls /tmp"]).stdout;
+    assert_eq!(String::from_utf8_lossy(&leftovers), "");
+
+    let door = door(&report, &service);
+    assert_eq!(
+        (&door["before"], &door["after"], &door["proof"]),
+        (&"open".into(), &"shut".into(), &"refused".into()),
+        "{door:#}"
+    );
+    assert!(door["reply"].as_str().unwrap().contains("28P01"), "{door:#}");
+    let phases: Vec<String> = steps(&report, &service).into_iter().map(|(_, object, _)| object).collect();
+    assert_eq!(phases.len(), 8, "{phases:?}");
+    assert!(steps(&report, &service).iter().all(|(.., outcome)| outcome.ends_with("done")), "{report:#}");
+
+    // Looked at again, then the values are gone with the last look.
+    let run = report["run"].as_str().unwrap();
+    all_shut(&office.offboard(&["--json", "verify", run]).expect(0).json());
+    assert_eq!(sealed(&office), "2");
+    office.offboard(&["verify", run, "--last"]).expect(0);
+    assert_eq!(sealed(&office), "0", "both values are destroyed after the last look");
+    office.offboard(&["journal", "verify"]).expect(0);
+
+    // Neither value is anywhere but in the file, the seal, and the program's memory.
+    let log = std::fs::read_to_string(lab.root().join("log/pg")).unwrap();
+    assert!(log.contains("ALTER ROLE"), "the server logs statements");
+    let mut everything = vec![("output", done.out + &done.err), ("the server's log", log)];
+    for process in seen.into_inner().unwrap() {
+        everything.push(("a process", process));
+    }
+    for file in ["journal/journal.sqlite", "journal/journal.sqlite-wal"] {
+        let bytes = std::fs::read(office.path(file)).unwrap_or_default();
+        everything.push((file, String::from_utf8_lossy(&bytes).into_owned()));
+    }
+    for format in ["html", "json"] {
+        everything.push((format, office.offboard(&["report", run, "--format", format]).expect(0).out));
+    }
+    for (place, text) in everything {
+        assert!(!text.contains(&new), "the new value is in {place}");
+        // The lab's own set-up makes roles by statements with a clear password.
+        assert!(
+            place == "the server's log" || !text.contains(&service.password),
+            "the old value is in {place}: {text}"
+        );
+    }
+    lab.sql("ALTER SYSTEM RESET log_statement");
+    lab.sql("SELECT pg_reload_conf()");
+}
+
+#[test]
+fn wherever_it_is_killed_resume_ends_with_one_password_that_works() {
+    let lab = Lab::shared();
+    let leaver = lab.person();
+    let mut points: Vec<String> = vec!["rotate::sealed:1".into(), "rotate::file:1".into()];
+    for nth in 1..=8 {
+        points.push(format!("rotate::begun:{nth}"));
+        points.push(format!("rotate::taken:{nth}"));
+    }
+    for point in points {
+        let service = lab.service("db1");
+        let office = office(&lab, &leaver, &[&service]);
+        let first = verifier(&lab, &service);
+        let hammer = lab.hammer(&service);
+        assert!(killed_at(&office, &leaver, &point), "{point} was not passed");
+        let crashed = verifier(&lab, &service);
+        let report = resume(&office).expect(0).json();
+        all_shut(&report);
+        let (answers, wrong) = hammer.stop();
+        assert!(wrong == 0 && answers > 0, "{point}: {wrong} of {answers} requests failed");
+        is_rotated(&lab, &service, &point);
+        assert!(crashed == first || verifier(&lab, &service) == crashed, "{point}: resume set another value");
+        let leftovers = lab.on("db1", &["sh", "-c", "ls -A /etc/sunrise | grep '^\\.'"]).stdout;
+        assert_eq!(String::from_utf8_lossy(&leftovers), "", "{point}");
+        office.offboard(&["journal", "verify"]).expect(0);
+    }
+}
+
+#[test]
+fn random_kills_leave_nobody_locked_out() {
+    let lab = Lab::shared();
+    let leaver = lab.person();
+    for _ in 0..6 {
+        let service = lab.service("web2");
+        let office = office(&lab, &leaver, &[&service]);
+        let mut child = office.command(&["run", &leaver.id, "-p", "involuntary-termination", "--yes"]).spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(rand::random_range(800..3000)));
+        let _ = child.kill();
+        child.wait().unwrap();
+        assert!(lab.answers(&service), "the service answers after the crash");
+        all_shut(&resume(&office).expect(0).json());
+        is_rotated(&lab, &service, "random kill");
+    }
+}
+
+#[test]
+fn a_consumer_that_fails_its_check_stops_the_finish_loudly() {
+    let lab = Lab::shared();
+    let leaver = lab.person();
+    let service = lab.service("bastion");
+    let office = office(&lab, &leaver, &[&service]);
+    let sick = format!("/run/{}.sick", service.name);
+    let healthy_reload = format!("reload: [/etc/sunrise/portal-reload, {}]", service.name);
+    office.edit("offboard.yaml", |text| {
+        let reload = format!("reload: [sh, -c, \"touch {sick}; /etc/sunrise/portal-reload {}\"]", service.name);
+        let health = format!("health: [sh, -c, \"if test -e {sick}; then echo I feel sick; exit 3; fi\"]");
+        let text = text.replace(&healthy_reload, &reload);
+        let at = text.find(&format!("{}:\n", service.name)).unwrap();
+        let (head, tail) = text.split_at(at);
+        let line = tail.lines().find(|l| l.contains("health:")).unwrap().trim().to_string();
+        format!("{head}{}", tail.replace(&line, &health))
+    });
+    let mut own = lab.sql(&format!("SELECT count(*) FROM pg_stat_activity WHERE usename = '{}'", service.role));
+    assert_ne!(own, "0");
+    let report = office.run(&leaver).expect(12).json();
+    let steps = steps(&report, &service);
+    let outcome = |phase: &str| -> Vec<&str> {
+        steps.iter().filter(|(_, object, _)| object.contains(phase)).map(|(.., o)| o.as_str()).collect()
+    };
+    assert_eq!(outcome(": set"), ["done", "done"], "{steps:?}");
+    assert!(outcome(": test").contains(&"stuck") && outcome(": finish").is_empty(), "{steps:?}");
+    let stuck = report["steps"].as_array().unwrap().iter().find(|s| s["outcome"] == "stuck").unwrap();
+    assert!(stuck["note"].as_str().unwrap().contains("I feel sick"), "{stuck:#}");
+    assert!(stuck["hint"].as_str().unwrap().contains("offboard resume"), "{stuck:#}");
+    assert!(report["findings"].to_string().contains("half rotated"), "{:#}", report["findings"]);
+    assert_eq!(sealed(&office), "2", "both values stay sealed");
+    own = lab.sql(&format!("SELECT count(*) FROM pg_stat_activity WHERE usename = '{}'", service.role));
+    assert_ne!(own, "0");
+    // Once it is well, resume goes on.
+    lab.on(service.host, &["rm", &sick]);
+    office.edit("offboard.yaml", |text| text.replace(&format!("touch {sick}; "), ""));
+    all_shut(&resume(&office).expect(0).json());
+    is_rotated(&lab, &service, "after resume");
+}
+
+#[test]
+fn what_is_known_to_fail_changes_nothing_and_stops_no_other() {
+    let lab = Lab::shared();
+    let leaver = lab.person();
+    let sound = lab.service("web2");
+    // What is done to each file, and what is said of it.
+    let cases = [
+        ("sed -i s/PGPASSWORD/PGPASS/ FILE", "does not stand there"),
+        ("printf 'PGPASSWORD=again\\n' >>FILE", "more than once"),
+        ("mv FILE FILE.away", "does not exist"),
+        ("mv FILE FILE.away && ln -s FILE.away FILE && chown -h 1600 FILE", "symbolic link"),
+        ("ln FILE FILE.twin", "hard links"),
+        (
+            "mkdir FILE.d && mv FILE FILE.d/env && chmod 777 FILE.d && ln -s FILE.d/env FILE && chown -h 1600 FILE",
+            "symbolic link",
+        ),
+    ];
+    let services: Vec<LabService> = cases.iter().map(|_| lab.service("web2")).collect();
+    for (service, (damage, _)) in services.iter().zip(cases) {
+        let damage = damage.replace("FILE", &service.file);
+        assert!(lab.on("web2", &["sh", "-ec", &damage]).status.success(), "{damage}");
+    }
+    // A directory on a file system that is read-only, and one that its group's members can exchange.
+    let locked = lab.service("web2");
+    let folder = format!("/etc/sunrise/{}.d", locked.name);
+    let mount = format!(
+        "mkdir {folder} && cp {} {folder}/env && mount --bind {folder} {folder} && mount -o remount,ro,bind {folder}",
+        locked.file
+    );
+    assert!(lab.on("web2", &["sh", "-ec", &mount]).status.success());
+    let all: Vec<&LabService> = services.iter().chain([&locked, &sound]).collect();
+    let office = office(&lab, &leaver, &all);
+    office.edit("offboard.yaml", |text| text.replace(&locked.file, &format!("{folder}/env")));
+    let before: Vec<String> = services.iter().chain([&locked]).map(|s| verifier(&lab, s)).collect();
+    let report = office.run(&leaver).expect(12).json();
+    let after: Vec<String> = services.iter().chain([&locked]).map(|s| verifier(&lab, s)).collect();
+    assert_eq!(before, after, "nothing was set");
+    for (service, why) in services.iter().zip(cases.map(|(_, why)| why)).chain([(&locked, "read-only")]) {
+        let said = report["steps"].as_array().unwrap().iter().find(|s| {
+            s["action"] == "rotate"
+                && s["object"].as_str().unwrap().starts_with(&format!("{}: create", service.name))
+                && s["outcome"] == "stuck"
+        });
+        let said = said.unwrap_or_else(|| panic!("{why}: {:#}", report["steps"]));
+        assert!(said["note"].as_str().unwrap().contains(why), "{why}: {said:#}");
+        assert!(gets_in(&lab, service, &service.password), "{why}");
+        assert_ne!(door(&report, service)["after"], "shut");
+    }
+    assert_eq!(door(&report, &sound)["after"], "shut");
+    is_rotated(&lab, &sound, "the sound one");
+}
+
+#[test]
+fn a_source_that_is_down_is_rotated_when_it_is_back() {
+    let lab = Lab::alone();
+    let leaver = lab.person();
+    let service = lab.service("web1");
+    let office = office(&lab, &leaver, &[&service]);
+    let outage = lab.stop("pg");
+    let done = office.run(&leaver);
+    assert!(done.code == Some(12) || done.code == Some(10), "{:?}\n{}", done.code, done.err);
+    drop(outage);
+    assert!(gets_in(&lab, &service, &service.password), "nothing was set");
+    all_shut(&resume(&office).expect(0).json());
+    is_rotated(&lab, &service, "after the outage");
+}
+
+#[test]
+fn what_somebody_else_has_set_is_never_written_over_late() {
+    let lab = Lab::shared();
+    let leaver = lab.person();
+    // Changed by hand before anything was set: the run begins from there.
+    let service = lab.service("web1");
+    let first = office(&lab, &leaver, &[&service]);
+    assert!(killed_at(&first, &leaver, "rotate::sealed:1"));
+    let by_hand = "by-hand-1234567890";
+    change_by_hand(&lab, &service, by_hand);
+    all_shut(&resume(&first).expect(0).json());
+    is_rotated(&lab, &service, "changed before it was set");
+    assert!(!gets_in(&lab, &service, by_hand), "what the leaver may have read meanwhile is dead, too");
+    // Changed when the run had begun to set: its value may have been in use, and is not set any more.
+    for point in ["rotate::begun:3", "rotate::taken:3"] {
+        let service = lab.service("web1");
+        let office = office(&lab, &leaver, &[&service]);
+        assert!(killed_at(&office, &leaver, point));
+        change_by_hand(&lab, &service, by_hand);
+        let report = resume(&office).expect(12).json();
+        assert!(report["steps"].to_string().contains("somebody else has changed"), "{:#}", report["steps"]);
+        assert!(gets_in(&lab, &service, by_hand) && lab.answers(&service), "{point}: left as they set it");
+        assert!(!gets_in(&lab, &service, &service.password));
+    }
+}
+
+fn change_by_hand(lab: &Lab, service: &LabService, value: &str) {
+    lab.sql(&format!("ALTER ROLE \"{}\" PASSWORD '{value}'", service.role));
+    let edit = format!(
+        "sed -i 's/PGPASSWORD=\"[^\"]*\"/PGPASSWORD=\"{value}\"/' {f}; /etc/sunrise/portal-reload {}",
+        service.name,
+        f = service.file
+    );
+    assert!(lab.on(service.host, &["sh", "-ec", &edit]).status.success());
+}
+
+#[test]
+fn of_two_runs_a_late_one_changes_nothing() {
+    let lab = Lab::shared();
+    let leaver = lab.person();
+    let service = lab.service("web1");
+    let (late, other) = (office(&lab, &leaver, &[&service]), office(&lab, &leaver, &[&service]));
+    assert!(killed_at(&late, &leaver, "rotate::begun:3"));
+    all_shut(&other.run(&leaver).expect(0).json());
+    let (theirs, stored) = (lab.password_in_file(&service), verifier(&lab, &service));
+    let report = resume(&late).expect(12).json();
+    assert!(report["steps"].to_string().contains("somebody else has changed"), "{:#}", report["steps"]);
+    assert_eq!((lab.password_in_file(&service), verifier(&lab, &service)), (theirs, stored));
+    is_rotated(&lab, &service, "as the other run left it");
+    // At the same time: one goes first, the other waits for it or is refused.
+    let service = lab.service("web1");
+    let offices = [office(&lab, &leaver, &[&service]), office(&lab, &leaver, &[&service])];
+    let hammer = lab.hammer(&service);
+    let done: Vec<Done> = std::thread::scope(|scope| {
+        let runs: Vec<_> = offices.iter().map(|office| scope.spawn(|| office.run(&leaver))).collect();
+        runs.into_iter().map(|run| run.join().unwrap()).collect()
+    });
+    let (answers, wrong) = hammer.stop();
+    assert!(
+        wrong == 0 && answers > 0,
+        "{wrong} of {answers} requests failed: {:?}",
+        done.iter().map(|d| &d.err).collect::<Vec<_>>()
+    );
+    is_rotated(&lab, &service, "two at once");
+    assert!(done.iter().any(|d| d.code == Some(0)), "{:?}", done.iter().map(|d| (d.code, &d.err)).collect::<Vec<_>>());
+}
