@@ -214,6 +214,13 @@ async fn look_alikes_keep_their_tunnels() {
     assert!(theirs.iter_mut().all(|tunnel| !tunnel.is_alive()), "the leaver's tunnels are cut");
     assert!(tunnels.iter_mut().all(LabSession::is_alive), "the others' tunnels hold");
     assert_eq!(ids(), before, "the very same connections as before");
+    // The running server itself says it, though nobody has the leaver's key.
+    for (door, look) in found.looks().await.iter().filter(|(d, _)| d.kind == DoorKind::Certificate) {
+        let Verdict::Shut { proof, reply } = &look.verdict else { panic!("{look:?}") };
+        assert_eq!(*proof, Proof::Refused, "{}: {look:?}", door.id);
+        assert!(reply.contains("error=certificate revoked") && reply.contains("CN=jane.roe,"), "{reply}");
+        assert!(look.control.as_ref().is_some_and(|c| c.contains("VERIFY OK")), "{look:?}");
+    }
     gateway.root("rm ccd/jane.roe");
     for holder in [&first, &second] {
         assert!(!gateway.gets_in(holder));
@@ -314,7 +321,7 @@ async fn a_list_out_of_the_servers_reach_proves_nothing() {
     let results = found.apply(&found.only(&gateway, Action::Revoke)).await;
     refused(&results[0], FaultKind::Misconfigured);
     assert!(gateway.gets_in(&leaver), "the server has not seen the new list");
-    assert_eq!(found.words(DoorKind::Certificate).await, ["unproven"], "and that is why it is not shut");
+    assert_eq!(found.words(DoorKind::Certificate).await, ["open"], "and says so at a handshake");
     gateway.root("chmod 755 lists");
     all_done(found.apply(&found.only(&gateway, Action::Revoke)).await);
     assert_eq!(found.words(DoorKind::Certificate).await, ["shut"]);

@@ -16,7 +16,7 @@ pub(super) async fn apply(link: &mut GatewayLink, steps: &[Step]) -> Vec<Result<
         if step.action == Action::Revoke {
             if revoking != Some(&step.account) {
                 end_call(&mut text, &mut revoking);
-                text.push_str(&format!("revoke {name}"));
+                text.push_str(&format!("steadily revoke {name}"));
                 revoking = Some(&step.account);
             }
             text.push_str(&format!(" {index} {}", quoted(&step.object)));
@@ -24,8 +24,8 @@ pub(super) async fn apply(link: &mut GatewayLink, steps: &[Step]) -> Vec<Result<
         }
         end_call(&mut text, &mut revoking);
         match step.action {
-            Action::Disable => text.push_str(&format!("disable {index} {name} </dev/null\n")),
-            _ => text.push_str(&format!("end_sessions {index} {name} </dev/null\n")),
+            Action::Disable => text.push_str(&format!("steadily disable {index} {name} </dev/null\n")),
+            _ => text.push_str(&format!("steadily end_sessions {index} {name} </dev/null\n")),
         }
     }
     end_call(&mut text, &mut revoking);

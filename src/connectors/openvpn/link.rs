@@ -169,8 +169,8 @@ impl Link for GatewayLink {
         super::apply::apply(self, steps).await
     }
 
-    async fn look(&mut self, doors: &[Door], _after: bool, _cx: &Cx) -> Vec<Look> {
-        super::look::look(self, doors).await
+    async fn look(&mut self, doors: &[Door], after: bool, _cx: &Cx) -> Vec<Look> {
+        super::look::look(self, doors, after).await
     }
 
     async fn restore(&mut self, undo: &[Undo], _cx: &Cx) -> Vec<Result<Restored, Fault>> {
