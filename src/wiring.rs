@@ -1,5 +1,7 @@
 //! From configuration to a working house: roster, connectors, journal, engine. Nothing here decides anything.
 
+mod mail;
+
 use crate::config::Config;
 use crate::engine::{Engine, Run};
 use crate::journal::{FILE, Journal, JournalError, Keys, PUBLIC_KEY, PublicKey, Verification, verify_with};

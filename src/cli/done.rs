@@ -28,7 +28,7 @@ pub struct Args {
 }
 
 pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
-    let house = context.house()?;
+    let house = std::sync::Arc::new(context.house()?);
     let journal = house.journal().await?;
     let (run, _) = house.take_up(&journal, &args.run, None).await?;
     let id = run.recorder().run().clone();
@@ -52,5 +52,9 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         |_| render::closed(&id, &step, evidence.as_ref(), left, verdict),
         || serde_json::json!({ "run": id, "done": step, "evidence": evidence, "left": left, "verdict": verdict }),
     );
+    drop(run);
+    let store = house.store().await?;
+    house.queue_mail(&journal, &store, &id, super::context::clock()(), &jiff::tz::TimeZone::system()).await?;
+    context.sends_at_the_end(&house, &store);
     Ok(verdict.into())
 }

@@ -5,10 +5,12 @@
 
 mod found;
 mod house;
+mod mail;
 mod runs;
 
 pub use found::{accounts, by_hand, plan, without_facts};
 pub use house::{fault, health, manifests, verification};
+pub use mail::{mail_server, undelivered};
 pub use runs::{closed, hour, list, restored, scheduled, status, summary};
 
 use crate::report::{Tone, text};

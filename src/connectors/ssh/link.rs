@@ -6,7 +6,7 @@ use super::survey::Survey;
 use super::{Fleet, HostAt};
 use crate::connector::{Cx, Health, Link, Scope, Taken, Turn};
 use crate::model::{Account, Door, Fault, FaultKind, Finding, Fingerprint, Look, Outcome, Restored, Step, Undo};
-use crate::wire::shell::{CallError, Closed, Login, Script, Shell};
+use crate::wire::shell::{CallError, Closed, Kept, Login, Script, Shell};
 use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -68,6 +68,8 @@ pub(super) struct SshLink {
     findings: Vec<Finding>,
     /// Until the next call.
     recent: Option<Recent>,
+    /// By account, connections that keys were asked for on.
+    pub(super) kept: HashMap<String, Kept>,
     /// Accounts that the last discovery took for the leaver's own.
     pub(super) own: BTreeSet<String>,
     /// Type and base64 of keys seen.
@@ -108,6 +110,7 @@ impl SshLink {
             baseline,
             findings: Vec::new(),
             recent: None,
+            kept: HashMap::new(),
             own: BTreeSet::new(),
             blobs: HashMap::new(),
         };
