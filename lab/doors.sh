@@ -34,7 +34,7 @@ try_door() {
       words=$(PGPASSWORD=$portal_password psql -X -h "${3#*@}" -U "${3%@*}" -d hospital -Atc "select 'logged in as ' || current_user" 2>&1) ;;
     openvpn*)
       refusal='certificate revoked'
-      words=$(PROFILE=$own/${2#openvpn }.ovpn VPN_WAIT=4 "$LAB_SRC/vpn-client" "$1" ping -n -c 1 -W 5 10.66.0.1 2>&1) && words='the gateway answers a ping' ;;
+      words=$(try_vpn "$1" "$own/${2#openvpn }.ovpn") ;;
     psql)
       refusal='FATAL: '
       words=$(PGPASSWORD=$(<"$own/password") psql -X -h "${3#*@}" -U "${3%@*}" -d hospital -Atc "select 'logged in as ' || current_user" 2>&1) ;;
@@ -44,6 +44,16 @@ try_door() {
   esac && { verdict=open words=${words##*$'\n'}; return; }
   if [[ $words == *"$refusal"* ]]; then verdict=refused; else verdict=unclear; fi
   words=${words##*$'\n'} words=${words##*FATAL:  }
+}
+
+# try_vpn USER PROFILE : over UDP a client is not told why it is refused: the reason stands in the server's log.
+try_vpn() {
+  local log=/etc/openvpn/main/server.log seen said
+  seen=$(on vpn stat -c %s "$log")
+  said=$(PROFILE=$2 VPN_WAIT=4 "$LAB_SRC/vpn-client" "$1" ping -n -c 1 -W 5 10.66.0.1 2>&1) && { echo 'the gateway answers a ping'; return; }
+  echo "$said"
+  on vpn tail -c "+$((seen + 1))" "$log" | sed -n "s/.*VERIFY ERROR: \(depth=0, .*CN=$1,.*\)/\1/p" | tail -n 1
+  return 1
 }
 
 # hold USER : sessions that stay: a tunnel with pings through it, SQL, a shell of one's own, a shell in deploy by a key that stands there.

@@ -61,7 +61,7 @@ END
 case $verb in
   make)
     port=$1; shift
-    mkdir -p "$base" "$base/ccd" && mkdir -m 700 -p "$pki" "$pki/private" && mkdir -p "$pki"/{issued,certs_by_serial}
+    mkdir -p "$base" "$base/ccd" && install -d -m 700 "$pki" "$pki/private" && mkdir -p "$pki"/{issued,certs_by_serial}
     : >"$pki/index.txt"; echo 1000 >"$pki/serial"; echo 01 >"$pki/crlnumber"
     cat >"$pki/openssl.cnf" <<END
 [req]
@@ -132,7 +132,7 @@ END
     } >"$base/server.conf"
     grep -q '^management ' "$base/server.conf" || echo "management $base/management.sock unix" >>"$base/server.conf"
     # A test may ask for a server without one of these lines.
-    for word in $(sed -n 's/^without //p' "$base/server.conf"); do sed -i "/^$word /d; /^without $word\$/d" "$base/server.conf"; done
+    sed -n "s/^without //p" "$base/server.conf" | while read -r word; do sed -i "/^$word /d; /^without $word\$/d" "$base/server.conf"; done
     ;;
   start)
     : >"$base/server.log"

@@ -17,7 +17,10 @@ fn looked_everywhere_in_time() -> bool {
     for person in [&leaver, &bystander] {
         assert_eq!(lab.ways_in(person), lab.all_ways(), "{} gets in everywhere before", person.user);
     }
+    let tunnels = [&leaver, &bystander].map(|person| lab.vpn_session(person, &Lab::vpn_profile(person)));
+    let [theirs, mut others] = tunnels;
     let mut sessions = lab.sessions(&leaver);
+    sessions.push(theirs);
     assert!(sessions.iter_mut().all(|s| s.is_alive()), "every session answers before");
     let report = office.run(&leaver).expect(0).json();
     all_shut(&report);
@@ -25,9 +28,11 @@ fn looked_everywhere_in_time() -> bool {
     for session in &mut sessions {
         assert!(!session.is_alive(), "{} goes on", session.name);
     }
+    assert!(!lab.vpn(&leaver, &Lab::vpn_profile(&leaver)), "the VPN lets them in");
+    assert!(others.is_alive(), "the bystander's tunnel holds");
     assert_eq!(lab.ways_in(&bystander), lab.all_ways(), "the bystander gets in everywhere");
     let kinds = doors(&report);
-    for kind in ["password", "ssh-key", "session", "membership", "login"] {
+    for kind in ["password", "ssh-key", "session", "membership", "login", "certificate"] {
         assert!(kinds.iter().any(|(k, _)| k == kind), "no {kind} door was found: {kinds:?}");
     }
     let mut in_time = true;

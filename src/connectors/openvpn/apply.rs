@@ -1,6 +1,6 @@
 //! Steps and their undoing: what is sent to the script, and what its answers mean.
 
-use super::discover::is_file_name;
+use super::discover::{UNKNOWN, is_file_name};
 use super::link::{GatewayLink, quoted};
 use super::survey::Survey;
 use crate::model::{Action, Fault, FaultKind, Outcome, Restored, Step, Undo};
@@ -16,7 +16,7 @@ pub(super) async fn apply(link: &mut GatewayLink, steps: &[Step]) -> Vec<Result<
         if step.action == Action::Revoke {
             if revoking != Some(&step.account) {
                 end_call(&mut text, &mut revoking);
-                text.push_str(&format!("revoke {name}"));
+                text.push_str(&format!("steadily revoke {name}"));
                 revoking = Some(&step.account);
             }
             text.push_str(&format!(" {index} {}", quoted(&step.object)));
@@ -24,8 +24,8 @@ pub(super) async fn apply(link: &mut GatewayLink, steps: &[Step]) -> Vec<Result<
         }
         end_call(&mut text, &mut revoking);
         match step.action {
-            Action::Disable => text.push_str(&format!("disable {index} {name} </dev/null\n")),
-            _ => text.push_str(&format!("end_sessions {index} {name} </dev/null\n")),
+            Action::Disable => text.push_str(&format!("steadily disable {index} {name} </dev/null\n")),
+            _ => text.push_str(&format!("steadily end_sessions {index} {name} </dev/null\n")),
         }
     }
     end_call(&mut text, &mut revoking);
@@ -60,6 +60,11 @@ fn refusal(link: &GatewayLink, step: &Step) -> Option<Fault> {
                 .hint("revoke the certificate instead"),
         ),
         Action::Disable | Action::EndSessions if step.object.is_empty() => None,
+        Action::Revoke if step.object == UNKNOWN => Some(
+            link.fault(FaultKind::Misconfigured, &what(step))
+                .because("its certificate is not known here")
+                .hint("find its serial where the CA is, revoke it there, put the new list into place, then waive this step"),
+        ),
         Action::Revoke if !step.object.is_empty() && step.object.bytes().all(|b| b.is_ascii_hexdigit()) => None,
         _ => unsound("the step is not understood"),
     }

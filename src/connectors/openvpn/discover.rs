@@ -11,6 +11,9 @@ use std::collections::BTreeSet;
 /// A list of revoked certificates that is over this soon deserves a word.
 const SOON: i64 = 7 * 24 * 3600;
 
+/// The object of a certificate of which nothing is known but its name.
+pub(super) const UNKNOWN: &str = "unknown";
+
 /// Whether it may be the name of a file in the client-config-dir that the server finds by this name, and means nobody else.
 pub(super) fn is_file_name(name: &str) -> bool {
     // OpenVPN reads DEFAULT for everybody without a file of their own.
@@ -40,7 +43,9 @@ pub(super) fn accounts(place: &Place, survey: &Survey, now: Timestamp) -> Vec<Ac
     let certificates = survey.by_name();
     let gateway = survey.certificates.iter().find(|c| survey.fact("server-serial") == Some(&c.serial)).map(|c| &c.name);
     let connected = survey.clients.iter().map(|c| c.name.as_str()).filter(|name| !name.is_empty() && *name != "UNDEF");
-    let names: BTreeSet<&str> = certificates.keys().copied().chain(connected).collect();
+    // A client-config-dir has files of routes and the like, too, but no certificate without a name.
+    let known = survey.ccd.keys().chain(survey.last_seen.keys()).map(String::as_str).filter(|name| *name != "DEFAULT");
+    let names: BTreeSet<&str> = certificates.keys().copied().chain(connected).chain(known).collect();
     let can_disable = survey.fact("ccd-there").is_some();
     let mut accounts = Vec::with_capacity(names.len());
     for name in names {
@@ -54,6 +59,10 @@ pub(super) fn accounts(place: &Place, survey: &Survey, now: Timestamp) -> Vec<Ac
             let detail = format!("{state}, {until}{origin}");
             doors.push(Door::new(&place.id, name, DoorKind::Certificate, &certificate.serial, detail));
             states.insert(certificate.serial.clone(), json!(state));
+        }
+        if held.is_empty() {
+            let detail = "its certificate is not known here: another CA's, or one without a trace";
+            doors.push(Door::new(&place.id, name, DoorKind::Certificate, UNKNOWN, detail));
         }
         let clients: Vec<_> = survey.clients.iter().filter(|c| c.name == name).collect();
         let from: Vec<String> = clients.iter().map(|c| format!("{} since {}", c.from, c.since)).collect();
@@ -166,6 +175,13 @@ pub(super) fn findings(place: &Place, survey: &Survey, now: Timestamp) -> Vec<Fi
             Configuration,
             format!("the management interface says nothing: {why}"),
             "in the server's configuration: management /run/openvpn/management.sock unix; without it no session is seen or cut",
+        );
+    }
+    if survey.certificates.is_empty() {
+        add(
+            NotCovered,
+            "no database of the CA is here: only names that are connected, in the log or in the client-config-dir are found".into(),
+            "name it under ca in offboard.yaml (a copy without the key will do), or add a file for everybody to the client-config-dir",
         );
     }
     let passwords: Vec<String> =

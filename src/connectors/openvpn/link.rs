@@ -109,7 +109,7 @@ impl GatewayLink {
         }
     }
 
-    /// Everything that the gateway knows; with `all` also when each name was last seen.
+    /// Everything that the gateway knows; with `all` also certificates that lie in folders, and when each name was last seen.
     ///
     /// # Errors
     /// A listing that was cut off proves nothing; nor does one without the configuration or without the CA's database.
@@ -142,7 +142,7 @@ impl GatewayLink {
 impl Link for GatewayLink {
     async fn check(&mut self) -> Result<Health, Fault> {
         let hello = self.call("hello").await?;
-        let survey = self.survey(false).await?;
+        let survey = self.survey(true).await?;
         let mut findings = super::discover::findings(&self.host.place, &survey, self.now);
         findings.extend(super::discover::missing(&self.host.place, &hello));
         let server = survey.title.as_deref().map_or_else(|| "openvpn, of unknown version".to_string(), |title| {
@@ -169,8 +169,8 @@ impl Link for GatewayLink {
         super::apply::apply(self, steps).await
     }
 
-    async fn look(&mut self, doors: &[Door], _after: bool, _cx: &Cx) -> Vec<Look> {
-        super::look::look(self, doors).await
+    async fn look(&mut self, doors: &[Door], after: bool, _cx: &Cx) -> Vec<Look> {
+        super::look::look(self, doors, after).await
     }
 
     async fn restore(&mut self, undo: &[Undo], _cx: &Cx) -> Vec<Result<Restored, Fault>> {

@@ -1,6 +1,7 @@
 //! Looks at doors. A certificate counts as shut only if the very check that the running server makes at a handshake refuses it for our
 //! reason, by the files that this server reads, and lets another one pass at the same time. Live clients are the server's own listing.
 
+use super::discover::UNKNOWN;
 use super::link::{GatewayLink, quoted};
 use super::survey::{Checked, Survey};
 use crate::model::{Door, DoorKind, Look, Proof, Verdict};
@@ -14,9 +15,12 @@ const EXPIRED: u32 = 10;
 const LIST_EXPIRED: u32 = 12;
 const REVOKED: u32 = 23;
 
+/// The most certificates that the running server is asked about in one look: each is a handshake that fails.
+const MOST_HANDSHAKES: usize = 8;
+
 /// One look a door, in order.
-pub(super) async fn look(link: &mut GatewayLink, doors: &[Door]) -> Vec<Look> {
-    let survey = match checked(link, doors).await {
+pub(super) async fn look(link: &mut GatewayLink, doors: &[Door], after: bool) -> Vec<Look> {
+    let survey = match checked(link, doors, after).await {
         Ok(survey) => survey,
         Err(fault) => return doors.iter().map(|_| Look::unproven(fault.to_string())).collect(),
     };
@@ -31,7 +35,7 @@ pub(super) async fn look(link: &mut GatewayLink, doors: &[Door]) -> Vec<Look> {
 }
 
 /// Everything that the gateway says now, with the server's check of the doors' certificates and of controls.
-async fn checked(link: &mut GatewayLink, doors: &[Door]) -> Result<Survey, crate::model::Fault> {
+async fn checked(link: &mut GatewayLink, doors: &[Door], after: bool) -> Result<Survey, crate::model::Fault> {
     let mut survey = link.survey(false).await?;
     let names: BTreeSet<&str> = doors.iter().map(|d| d.account.as_str()).collect();
     let wanted = doors.iter().filter(|d| d.kind == DoorKind::Certificate);
@@ -51,6 +55,18 @@ async fn checked(link: &mut GatewayLink, doors: &[Door]) -> Result<Survey, crate
     let words: Vec<String> = pairs.iter().map(|(serial, name)| format!("{} {}", quoted(serial), quoted(name))).collect();
     let answer = link.call(&format!("load; verify {} server server </dev/null", words.join(" "))).await?;
     survey.checked = answer.checked;
+    // Containment does not wait for it.
+    if after {
+        let passes = |serial: &str| survey.checked.get(serial).is_some_and(|c| c.codes.contains(&OK));
+        let theirs = |name: &str| names.contains(name);
+        let asked: Vec<(&str, &str)> = (pairs.iter().filter(|(_, name)| theirs(name)).take(MOST_HANDSHAKES))
+            .chain(pairs.iter().filter(|(serial, name)| !theirs(name) && passes(serial)).take(1))
+            .copied()
+            .collect();
+        let words: Vec<String> =
+            asked.iter().map(|(serial, name)| format!("{} {}", quoted(serial), quoted(name))).collect();
+        survey.handshakes = link.call(&format!("load; probe {} </dev/null", words.join(" "))).await?.handshakes;
+    }
     Ok(survey)
 }
 
@@ -74,6 +90,18 @@ fn certificate(survey: &Survey, door: &Door) -> Look {
     if survey.fact("pid").is_none() {
         return Look::unproven("no openvpn runs with this configuration: nobody can say what it would read");
     }
+    let handshake = survey.handshakes.get(&door.object);
+    let passed = survey.handshakes.iter().find_map(|(serial, (how, words))| {
+        let of = survey.certificates.iter().find(|c| &c.serial == serial && c.name != door.account)?;
+        (how == "passed").then(|| format!("certificate {serial} of {}: {}", printable(&of.name, 60), printable(words, 200)))
+    });
+    // The server itself says so, of this serial, and lets another one pass at the same time.
+    if let (Some((how, words)), Some(control)) = (handshake, &passed)
+        && how == "revoked"
+    {
+        let verdict = Verdict::Shut { proof: Proof::Refused, reply: printable(words, 300) };
+        return Look { verdict, control: Some(control.clone()), residual: None };
+    }
     let file = survey.fact("crl").unwrap_or_default();
     let control = control(survey, &door.account);
     let shut = |reply: String| {
@@ -88,6 +116,9 @@ fn certificate(survey: &Survey, door: &Door) -> Look {
     if survey.ccd.get(&door.account).is_some_and(|state| state == "disabled") {
         let folder = survey.fact("ccd").unwrap_or_default();
         return shut(format!("{folder}/{} says disable", door.account));
+    }
+    if let Some((_, words)) = handshake.filter(|(how, _)| how == "passed") {
+        return open(printable(words, 300));
     }
     let Some(checked) = survey.checked.get(&door.object) else {
         return Look::unproven("the gateway did not say whether the certificate passes");
@@ -127,6 +158,7 @@ fn certificate(survey: &Survey, door: &Door) -> Look {
     }
     match known {
         Some(_) => open(format!("{file} does not list {}, and {words}", door.object)),
+        None if door.object == UNKNOWN => Look::unproven("its certificate is not known here, and nothing disables the name"),
         None => Look::unproven(format!("neither the CA nor {file} knows {}", door.object)),
     }
 }

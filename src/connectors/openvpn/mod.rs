@@ -39,7 +39,7 @@ use std::sync::Arc;
 pub static MANIFEST: Manifest = Manifest {
     name: "openvpn",
     family: Family::Vpn,
-    doors: &[(DoorKind::Certificate, Proof::ReadBack), (DoorKind::Session, Proof::ReadBack)],
+    doors: &[(DoorKind::Certificate, Proof::Refused), (DoorKind::Session, Proof::ReadBack)],
     privileges: &[
         "an SSH login by key on every gateway",
         "root there, or sudo without a password: offboard ALL=(root) NOPASSWD: /bin/sh -s",

@@ -3,6 +3,7 @@
 //! The engine's order is disable, end sessions, revoke; where nothing is disabled, sessions are ended last: a client that is cut
 //! before its certificate is worthless comes straight back.
 
+use super::discover::UNKNOWN;
 use crate::model::{Account, Action, Chain, Door, DoorKind, Owner, PersonId, Step};
 
 /// The chains that carry `action` out on what `leaver` holds of `account`.
@@ -33,7 +34,7 @@ pub(super) fn chains(account: &Account, leaver: &PersonId, action: Action) -> Ve
         // Where there is neither key nor client-config-dir the step is planned all the same: it fails and says what to do.
         Action::Revoke if can_revoke || !can_disable => doors(DoorKind::Certificate)
             .into_iter()
-            .filter(usable)
+            .filter(|door| usable(door) && (door.object != UNKNOWN || !can_disable))
             .map(|d| vec![Step::new(action, account, &d.object, vec![d.id.clone()], false)])
             .collect(),
         _ => Vec::new(),

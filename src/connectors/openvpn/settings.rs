@@ -29,7 +29,7 @@ pub struct Settings {
     pub sudo: bool,
     /// The server's configuration file, on the gateway: `/etc/openvpn/server/server.conf`. A gateway with two servers is two systems.
     pub config: String,
-    /// The CA whose certificates let people in, if its key is on the gateway. Without it certificates are not revoked, only disabled
+    /// The CA whose certificates let people in, as far as it is on the gateway. Without its key certificates are not revoked, only disabled
     /// in the client-config-dir.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca: Option<Authority>,
@@ -130,8 +130,8 @@ fn prelude(settings: &Settings) -> Result<String, String> {
         for folder in &ca.certificates {
             folders.push(path("certificates", folder)?);
         }
-        if [&index, &key, &certificate].iter().any(|file| file.is_empty()) {
-            return Err("ca needs easy-rsa, or database, key and certificate".into());
+        if index.is_empty() || key.is_empty() != certificate.is_empty() {
+            return Err("ca needs easy-rsa, or database, and key with certificate if the key is there".into());
         }
         if let Some(given) = ca.crl_days {
             if !(30..=7300).contains(&given) {

@@ -72,6 +72,8 @@ pub struct Survey {
     pub last_seen: HashMap<String, Timestamp>,
     /// Serial to what the server's own check says.
     pub checked: BTreeMap<String, Checked>,
+    /// Serial to what the running server said at a handshake: `revoked` or `passed`, and its own words.
+    pub handshakes: BTreeMap<String, (String, String)>,
     /// Step number to how it went, and a sentence.
     pub answers: BTreeMap<usize, (String, String)>,
     /// The columns of the list of clients.
@@ -124,6 +126,10 @@ impl Survey {
                 let (serial, codes, words) = (next(), next(), next());
                 let codes = codes.split_ascii_whitespace().filter_map(|code| code.parse().ok()).collect();
                 self.checked.insert(serial.into(), Checked { codes, words: words.into() });
+            }
+            "H" => {
+                let (serial, how, words) = (next(), next(), next());
+                self.handshakes.insert(serial.into(), (how.into(), words.into()));
             }
             "R" => {
                 let (number, how, text) = (next(), next(), next());

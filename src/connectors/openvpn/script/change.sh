@@ -4,6 +4,22 @@
 # What is changed. Every function prints, for each step: R, the step's number, how it went, a sentence. How it went is one of changed,
 # already, absent, forbidden, misconfigured, protected, busy, failed. Done twice or too late, none of them opens anything.
 
+# steadily FUNCTION ARGUMENTS…: with a sign of life each second, so that nobody takes waiting for a broken connection.
+steadily() {
+    (
+        n=0
+        while [ "$n" -lt 120 ]; do
+            n=$((n + 1))
+            sleep 1
+            printf 'P\t\n'
+        done
+    ) </dev/null &
+    alive=$!
+    "$@"
+    kill "$alive" 2>/dev/null
+    wait "$alive" 2>/dev/null
+}
+
 # replace FILE NEW: moves NEW over FILE, with FILE's owner and mode. Whole or not at all. Fails with a sentence in WHY.
 replace() {
     if [ -e "$1" ]; then
@@ -310,9 +326,17 @@ check_list() {
     fi
 }
 
-# is_live NAME: whether a certificate of that name may still open anything.
+# is_live NAME: whether a certificate of that name may still open anything. Without a database of the CA nobody knows.
 is_live() {
-    [ -z "$CA_INDEX" ] || [ ! -r "$CA_INDEX" ] || awk -F '\t' -v name="$(quoted_pattern "$1")" '$1 == "V" && $6 ~ ("/CN=" name "(/[A-Za-z0-9.]+=|$)") { found = 1 } END { exit !found }' "$CA_INDEX"
+    [ -n "$CA_INDEX" ] && [ -r "$CA_INDEX" ] || return 0
+    plain=$(quoted_pattern "$1")
+    awk -F '\t' -v name="$plain" '$1 == "V" && $6 ~ ("/CN=" name "(/[A-Za-z0-9.]+=|$)") { found = 1 } END { exit !found }' "$CA_INDEX" && return 0
+    # One that the database lost.
+    certificates >"$TMP/issued"
+    awk -F '\t' -v name="$plain" '
+        FNR == NR { if ($6 ~ ("/CN=" name "(/[A-Za-z0-9.]+=|$)")) row[$4] = 1; next }
+        !($2 in row) && $4 ~ ("(^|, |,)CN ?= ?" name "([,/]|$)") { found = 1 }
+        END { exit !found }' "$CA_INDEX" "$TMP/issued"
 }
 
 # disable NUMBER NAME: a `disable` line in the client's own file. The server reads it at each connection.
@@ -388,8 +412,6 @@ end_sessions() {
     killed=" "
     while [ "$tries" -lt 60 ]; do
         tries=$((tries + 1))
-        # So that nobody takes the wait for a broken connection.
-        printf 'P\t\n'
         said=$(talk 'status 3')
         why=$(printf '%s\n' "$said" | sed -n "s/^!$TAB//p" | head -n 1)
         if [ -n "$why" ]; then

@@ -20,7 +20,7 @@ hello() {
 TALK_PERL='
 use strict; use Socket qw(:all); $| = 1;
 my ($kind, $host, $port, $pw) = splice @ARGV, 0, 4;
-$SIG{ALRM} = sub { print "!\tno answer in time: another client may be connected to it\n"; exit 3 }; alarm 8;
+$SIG{ALRM} = sub { print "!\tno answer in time: another client may be connected to it\n"; exit 3 }; alarm 4;
 sub fail { print "!\t$_[0]\n"; exit 3 }
 my $s;
 if ($kind eq "unix") { socket($s, AF_UNIX, SOCK_STREAM, 0) && connect($s, sockaddr_un($host)) or fail("$host: $!") }
@@ -54,7 +54,7 @@ import signal, socket, sys
 kind, host, port, pw = sys.argv[1:5]
 def fail(why):
     sys.stdout.write("!\t%s\n" % why); sys.stdout.flush(); sys.exit(3)
-signal.signal(signal.SIGALRM, lambda *_: fail("no answer in time: another client may be connected to it")); signal.alarm(8)
+signal.signal(signal.SIGALRM, lambda *_: fail("no answer in time: another client may be connected to it")); signal.alarm(4)
 try:
     if kind == "unix":
         s = socket.socket(socket.AF_UNIX); s.connect(host)
@@ -235,8 +235,10 @@ gather() {
     if [ -n "$PID" ]; then
         talk 'status 3' version | awk '{ print "M" $0 }'
     fi
-    certificates
-    [ "$1" != all ] || last_seen
+    if [ "$1" = all ]; then
+        certificates
+        last_seen
+    fi
     say gathered yes
 }
 
@@ -281,4 +283,79 @@ verify() {
         fi
         shift 2
     done
+}
+
+# Signs with nonsense whatever the client asks to be signed.
+# shellcheck disable=SC2016
+LIE='
+use Socket; $| = 1; $SIG{PIPE} = "IGNORE"; my $s;
+for (1 .. 60) { socket($s, AF_UNIX, SOCK_STREAM, 0); last if connect($s, sockaddr_un($ARGV[0])); select undef, undef, undef, 0.05 }
+syswrite $s, "version 3\n";
+while (<$s>) { /^>(PK|RSA)_SIGN:/ or next; my $kind = lc $1; syswrite $s, "$kind-sig\n" . "MEUCIQ" . "D" x 86 . "ADBE\nEND\n" }'
+
+# probe [SERIAL NAME]…: asks the running server itself. A handshake begins with the certificate alone, which is public; the proof that its
+# key is ours comes after it, and is nonsense here. So the server says of each certificate whether it passes, and lets nobody in:
+# H, serial, revoked or passed, its own words from its log. Nothing where it cannot be asked.
+probe() {
+    command -v perl >/dev/null 2>&1 && command -v openvpn >/dev/null 2>&1 && [ -n "$PID" ] && [ -n "$TMP" ] || return 0
+    set -f
+    wrap=''
+    for kind in tls-auth tls-crypt; do
+        has_option "$kind" || continue
+        wrap=$(option "$kind")
+        # A key that stands in the configuration is not written anywhere else.
+        [ "$wrap" != '[inline]' ] || return 0
+        wrap="--$kind $(real "$wrap")"
+        if [ "$kind" = tls-auth ]; then
+            direction=$(option tls-auth 2)
+            [ -n "$direction" ] || direction=$(option key-direction)
+            case $direction in 0) wrap="$wrap 1" ;; 1) wrap="$wrap 0" ;; esac
+            [ -z "$(option auth)" ] || wrap="$wrap --auth $(option auth)"
+        fi
+    done
+    if has_option tls-crypt-v2; then return 0; fi
+    proto=$(option proto) port=$(option port) address=$(option local)
+    [ -n "$port" ] || port=$(option lport)
+    case $proto in *6*) here=::1 ;; *) here=127.0.0.1 ;; esac
+    case $proto in '') proto=udp ;; tcp6*) proto=tcp6-client ;; tcp4*) proto=tcp4-client ;; tcp*) proto=tcp-client ;; esac
+    began=$(date +%s) from=$((20000 + $$ % 20000 + $(date +%S | sed 's/^0//') * 20)) asked='' clients=''
+    while [ $# -gt 1 ]; do
+        certificate_of "$1" "$2"
+        if [ -n "$PEM" ]; then
+            from=$((from + 1))
+            # shellcheck disable=SC2086 # a list; paths with blanks end in no answer
+            limited 6 openvpn --tls-client --dev null --ifconfig-noexec --route-noexec --proto "$proto" --remote "${address:-$here}" "${port:-1194}" \
+                --bind --lport "$from" --ca "$SERVER_CA" --cert "$PEM" $wrap --management "$TMP/lie.$from" unix \
+                --management-external-key pkcs1 pss digest --connect-retry-max 1 --hand-window 5 --tls-exit --verb 0 </dev/null >/dev/null 2>&1 &
+            clients="$clients $!"
+            limited 6 perl -e "$LIE" "$TMP/lie.$from" </dev/null >/dev/null 2>&1 &
+            clients="$clients $!"
+            asked="$asked $from=$1"
+        fi
+        shift 2
+    done
+    set +f
+    tries=0 told=' '
+    while [ -n "$asked" ] && [ "$tries" -lt 20 ]; do
+        tries=$((tries + 1))
+        nap
+        printf 'P\t\n'
+        talk 'log 250' >"$TMP/log"
+        left=
+        for pair in $asked; do
+            said=$(awk -F "[$TAB,]" -v since="$began" -v port=":${pair%%=*} " '
+                $1 == ":" && $2 ~ /^[0-9]+$/ && $2 >= since - 1 && index($0, port) {
+                    text = $0; sub(/^.*[0-9]+,[A-Z]*,/, "", text)
+                    if (text ~ /VERIFY ERROR: depth=0, error=certificate revoked/) print "revoked\t" text
+                    else if (text ~ /VERIFY OK: depth=0|bad signature/) print "passed\t" text
+                }' "$TMP/log" | head -n 1)
+            if [ -n "$said" ]; then printf 'H\t%s\t%s\n' "${pair#*=}" "$said"; else left="$left $pair"; fi
+        done
+        asked=$left
+    done
+    # shellcheck disable=SC2086 # numbers of our own processes
+    [ -z "$clients" ] || kill $clients 2>/dev/null
+    # shellcheck disable=SC2086
+    [ -z "$clients" ] || wait $clients 2>/dev/null
+    rm -f "$TMP"/lie.*
 }
