@@ -4,8 +4,8 @@
 //! anything), that `look` changes nothing, that no secret is in any error, and that a bystander is never touched.
 
 use crate::model::{
-    Account, Action, Chain, Door, DoorId, DoorKind, Family, Fault, FaultKind, Finding, Fingerprint, Look, Outcome, Part,
-    PartKind, Person, PersonId, Phase, Place, PlaceId, Proof, Restored, SecretName, Seen, Step, SystemName, Undo,
+    Account, Action, Chain, Door, DoorId, DoorKind, Family, Fault, FaultKind, Finding, Fingerprint, Look, Outcome,
+    Part, PartKind, Person, PersonId, Phase, Place, PlaceId, Proof, Restored, SecretName, Seen, Step, SystemName, Undo,
 };
 use async_trait::async_trait;
 use futures::stream::BoxStream;

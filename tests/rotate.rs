@@ -9,7 +9,7 @@ mod lab;
 mod office;
 
 use lab::{Lab, LabPerson, LabService};
-use office::{Done, Office, all_shut};
+use office::{Done, Office, all_shut, doors};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -41,9 +41,7 @@ fn office(lab: &Lab, leaver: &LabPerson, services: &[&LabService]) -> Office {
 }
 
 fn declare(office: &Office, leaver: &LabPerson, services: &[&LabService]) {
-    office.edit("offboard.yaml", |text| {
-        services.iter().fold(text, |text, service| text + &entry(service, leaver))
-    });
+    office.edit("offboard.yaml", |text| services.iter().fold(text, |text, service| text + &entry(service, leaver)));
 }
 
 fn verifier(lab: &Lab, service: &LabService) -> String {
@@ -100,7 +98,8 @@ fn resume(office: &Office) -> Done {
 }
 
 fn killed_at(office: &Office, leaver: &LabPerson, failpoint: &str) -> bool {
-    let mut command = office.command(&["--json", "run", &leaver.id, "-p", "involuntary-termination", "--yes", "--anew"]);
+    let mut command =
+        office.command(&["--json", "run", &leaver.id, "-p", "involuntary-termination", "--yes", "--anew"]);
     command.env("OFFBOARD_DIE_AT", failpoint).output().unwrap().status.code().is_none()
 }
 
@@ -157,7 +156,10 @@ fn the_old_password_dies_and_no_request_fails() {
 
     is_rotated(&lab, &service, "after the run");
     let new = lab.password_in_file(&service);
-    assert!(new.len() == 43 && new.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c)), "43 url-safe characters");
+    assert!(
+        new.len() == 43 && new.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c)),
+        "43 url-safe characters"
+    );
     let after = String::from_utf8(lab.on("web1", &["cat", &service.file]).stdout).unwrap();
     assert_eq!(after, before.replace(&service.password, &new), "the rest of the file is byte for byte as it was");
     assert_eq!(mode(), mode_before);
@@ -166,8 +168,13 @@ fn the_old_password_dies_and_no_request_fails() {
     let leftovers = lab.on("web1", &["sh", "-c", "ls -A /etc/sunrise | grep '^\\.'; ls /tmp"]).stdout;
     assert_eq!(String::from_utf8_lossy(&leftovers), "");
 
+    assert_eq!(doors(&report).iter().filter(|(kind, _)| kind == "shared-secret").count(), 1);
     let door = door(&report, &service);
-    assert_eq!((&door["before"], &door["after"], &door["proof"]), (&"open".into(), &"shut".into(), &"refused".into()), "{door:#}");
+    assert_eq!(
+        (&door["before"], &door["after"], &door["proof"]),
+        (&"open".into(), &"shut".into(), &"refused".into()),
+        "{door:#}"
+    );
     assert!(door["reply"].as_str().unwrap().contains("28P01"), "{door:#}");
     let phases: Vec<String> = steps(&report, &service).into_iter().map(|(_, object, _)| object).collect();
     assert_eq!(phases.len(), 8, "{phases:?}");
@@ -198,7 +205,10 @@ fn the_old_password_dies_and_no_request_fails() {
     for (place, text) in everything {
         assert!(!text.contains(&new), "the new value is in {place}");
         // The lab's own set-up makes roles by statements with a clear password.
-        assert!(place == "the server's log" || !text.contains(&service.password), "the old value is in {place}: {text}");
+        assert!(
+            place == "the server's log" || !text.contains(&service.password),
+            "the old value is in {place}: {text}"
+        );
     }
     lab.sql("ALTER SYSTEM RESET log_statement");
     lab.sql("SELECT pg_reload_conf()");
@@ -301,7 +311,10 @@ fn what_is_known_to_fail_changes_nothing_and_stops_no_other() {
         ("mv FILE FILE.away", "does not exist"),
         ("mv FILE FILE.away && ln -s FILE.away FILE && chown -h 1600 FILE", "symbolic link"),
         ("ln FILE FILE.twin", "hard links"),
-        ("mkdir FILE.d && mv FILE FILE.d/env && chmod 777 FILE.d && ln -s FILE.d/env FILE && chown -h 1600 FILE", "symbolic link"),
+        (
+            "mkdir FILE.d && mv FILE FILE.d/env && chmod 777 FILE.d && ln -s FILE.d/env FILE && chown -h 1600 FILE",
+            "symbolic link",
+        ),
     ];
     let services: Vec<LabService> = cases.iter().map(|_| lab.service("web2")).collect();
     for (service, (damage, _)) in services.iter().zip(cases) {
@@ -311,7 +324,10 @@ fn what_is_known_to_fail_changes_nothing_and_stops_no_other() {
     // A directory on a file system that is read-only, and one that its group's members can exchange.
     let locked = lab.service("web2");
     let folder = format!("/etc/sunrise/{}.d", locked.name);
-    let mount = format!("mkdir {folder} && cp {} {folder}/env && mount --bind {folder} {folder} && mount -o remount,ro,bind {folder}", locked.file);
+    let mount = format!(
+        "mkdir {folder} && cp {} {folder}/env && mount --bind {folder} {folder} && mount -o remount,ro,bind {folder}",
+        locked.file
+    );
     assert!(lab.on("web2", &["sh", "-ec", &mount]).status.success());
     let all: Vec<&LabService> = services.iter().chain([&locked, &sound]).collect();
     let office = office(&lab, &leaver, &all);
@@ -322,7 +338,9 @@ fn what_is_known_to_fail_changes_nothing_and_stops_no_other() {
     assert_eq!(before, after, "nothing was set");
     for (service, why) in services.iter().zip(cases.map(|(_, why)| why)).chain([(&locked, "read-only")]) {
         let said = report["steps"].as_array().unwrap().iter().find(|s| {
-            s["action"] == "rotate" && s["object"].as_str().unwrap().starts_with(&format!("{}: create", service.name)) && s["outcome"] == "stuck"
+            s["action"] == "rotate"
+                && s["object"].as_str().unwrap().starts_with(&format!("{}: create", service.name))
+                && s["outcome"] == "stuck"
         });
         let said = said.unwrap_or_else(|| panic!("{why}: {:#}", report["steps"]));
         assert!(said["note"].as_str().unwrap().contains(why), "{why}: {said:#}");
@@ -376,7 +394,11 @@ fn what_somebody_else_has_set_is_never_written_over_late() {
 
 fn change_by_hand(lab: &Lab, service: &LabService, value: &str) {
     lab.sql(&format!("ALTER ROLE \"{}\" PASSWORD '{value}'", service.role));
-    let edit = format!("sed -i 's/PGPASSWORD=\"[^\"]*\"/PGPASSWORD=\"{value}\"/' {f}; /etc/sunrise/portal-reload {}", service.name, f = service.file);
+    let edit = format!(
+        "sed -i 's/PGPASSWORD=\"[^\"]*\"/PGPASSWORD=\"{value}\"/' {f}; /etc/sunrise/portal-reload {}",
+        service.name,
+        f = service.file
+    );
     assert!(lab.on(service.host, &["sh", "-ec", &edit]).status.success());
 }
 
@@ -402,7 +424,11 @@ fn of_two_runs_a_late_one_changes_nothing() {
         runs.into_iter().map(|run| run.join().unwrap()).collect()
     });
     let (answers, wrong) = hammer.stop();
-    assert!(wrong == 0 && answers > 0, "{wrong} of {answers} requests failed: {:?}", done.iter().map(|d| &d.err).collect::<Vec<_>>());
+    assert!(
+        wrong == 0 && answers > 0,
+        "{wrong} of {answers} requests failed: {:?}",
+        done.iter().map(|d| &d.err).collect::<Vec<_>>()
+    );
     is_rotated(&lab, &service, "two at once");
     assert!(done.iter().any(|d| d.code == Some(0)), "{:?}", done.iter().map(|d| (d.code, &d.err)).collect::<Vec<_>>());
 }

@@ -16,6 +16,7 @@ mod report;
 mod restore;
 mod resume;
 mod run;
+mod secrets;
 mod status;
 mod verify;
 mod waive;
@@ -68,6 +69,8 @@ enum Command {
     Restore(restore::Args),
     /// Give a stuck step or an unreached place up, in writing.
     Waive(waive::Args),
+    /// List shared secrets: who may know them, when they were rotated, and whether they could be.
+    Secrets(secrets::Args),
     /// Write the evidence of a run.
     Report(report::Args),
     /// Check the journal.
@@ -122,6 +125,7 @@ pub fn main() -> ExitCode {
             Command::Verify(args) => verify::run(&context, args).await,
             Command::Restore(args) => restore::run(&context, args).await,
             Command::Waive(args) => waive::run(&context, args).await,
+            Command::Secrets(args) => secrets::run(&context, args).await,
             Command::Report(args) => report::run(&context, args).await,
             Command::Journal(args) => journal::run(&context, args).await,
             Command::Connectors(args) => connectors::run(&context, args).await,

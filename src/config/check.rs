@@ -135,7 +135,8 @@ fn keys(file: &File, document: &yaml::Document, mistakes: &mut Vec<Mistake>) -> 
 pub fn people(file: &File, document: &yaml::Document, roster: &Roster) -> Vec<Mistake> {
     let mapped = file.accounts.iter().enumerate().map(|(item, mapping)| ("accounts", item, &mapping.person));
     let declared = file.keys_of.iter().enumerate().map(|(item, key)| ("keys-of", item, &key.person));
-    let mapped = mapped.chain(declared).map(|(list, item, person)| (vec![list.into(), item.into(), "person".into()], person));
+    let mapped =
+        mapped.chain(declared).map(|(list, item, person)| (vec![list.into(), item.into(), "person".into()], person));
     let knowing = file.secrets.iter().flat_map(|(name, secret)| {
         let path = |item: usize| {
             vec!["secrets".into(), name.0.as_str().into(), "known-to".into(), "people".into(), yaml::Node::Item(item)]
@@ -150,11 +151,7 @@ pub fn people(file: &File, document: &yaml::Document, roster: &Roster) -> Vec<Mi
                 roster.find(person).map(|found| found.id.0.as_str()).ok().or_else(|| did_you_mean(person, &ids));
             let label = meant.map(|meant| format!("did you mean `{meant}`?")).unwrap_or_default();
             document
-                .error(
-                    &path,
-                    format!("nobody in the roster has the id `{person}`"),
-                    label,
-                )
+                .error(&path, format!("nobody in the roster has the id `{person}`"), label)
                 .help(format!("write the `id` of a row of {}", roster.input().file))
         })
         .collect()

@@ -52,9 +52,10 @@ pub fn check(file: &File, document: &yaml::Document, mistakes: &mut Vec<Mistake>
         if let Some(first) = sources.get(&account) {
             let first = document.spot(first, "and here");
             mistakes.push(
-                document.error(&path, "two secrets are the password of one account", "here").spot(first).help(
-                    "name all its consumers in one secret",
-                ),
+                document
+                    .error(&path, "two secrets are the password of one account", "here")
+                    .spot(first)
+                    .help("name all its consumers in one secret"),
             );
         } else {
             sources.insert(account, path);
@@ -85,8 +86,7 @@ pub fn check(file: &File, document: &yaml::Document, mistakes: &mut Vec<Mistake>
             }
         }
         let known = &secret.known_to;
-        let lists =
-            [("people", &known.people), ("departments", &known.departments), ("members-of", &known.members_of)];
+        let lists = [("people", &known.people), ("departments", &known.departments), ("members-of", &known.members_of)];
         for (key, list) in lists {
             if list.as_ref().is_some_and(|list| list.iter().all(|word| word.trim().is_empty())) {
                 let path = at(name, &["known-to", key]);
@@ -155,10 +155,11 @@ fn shape<'a>(
     } else if file.contains(char::is_control)
         || file[1..].split('/').any(|part| part.is_empty() || part == "." || part == "..")
     {
-        mistakes.push(
-            document
-                .error(&spot("file"), "a consumer's file needs a plain path", "no `.`, `..`, `//` or control characters"),
-        );
+        mistakes.push(document.error(
+            &spot("file"),
+            "a consumer's file needs a plain path",
+            "no `.`, `..`, `//` or control characters",
+        ));
     }
     let mut key = consumer.key.chars();
     let begins = key.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_');

@@ -60,7 +60,15 @@ impl Engine {
             .flat_map(|c| c.places().into_iter().map(|p| (p.system, c.parallel())))
             .map(|(system, parallel)| (system, Arc::new(Semaphore::new(parallel.max(1)))))
             .collect();
-        Self { connectors, matcher, clock, timeout, opening: Semaphore::new(OPENING), working, secrets: BTreeMap::new() }
+        Self {
+            connectors,
+            matcher,
+            clock,
+            timeout,
+            opening: Semaphore::new(OPENING),
+            working,
+            secrets: BTreeMap::new(),
+        }
     }
 
     /// Every place of every system, with its connector.

@@ -3,8 +3,8 @@
 use super::{Halt, Run};
 use crate::connector::Connector;
 use crate::model::{
-    Action, Actor, DoorState, Event, Fault, FaultKind, Look, LookAt, Place, PlaceId, RunState, RunVerdict, StepProgress,
-    Verdict,
+    Action, Actor, DoorState, Event, Fault, FaultKind, Look, LookAt, Place, PlaceId, RunState, RunVerdict,
+    StepProgress, Verdict,
 };
 use futures::StreamExt;
 use futures::future::try_join_all;

@@ -97,7 +97,11 @@ impl Run<'_> {
     }
 
     /// Works in one of the system's slots, and gives it up after [`SLOT`].
-    pub(super) async fn in_turn<T>(&self, place: &Place, work: impl Future<Output = Result<T, Halt>>) -> Result<T, Halt> {
+    pub(super) async fn in_turn<T>(
+        &self,
+        place: &Place,
+        work: impl Future<Output = Result<T, Halt>>,
+    ) -> Result<T, Halt> {
         let slot = match self.engine.working.get(&place.system) {
             Some(slots) => slots.acquire().await.ok(),
             None => None,

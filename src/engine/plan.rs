@@ -128,7 +128,9 @@ impl Run<'_> {
             state
                 .steps
                 .iter()
-                .filter(|s| s.step.place == place.id && !s.is_done() && s.waived.is_none() && s.step.action != Action::Rotate)
+                .filter(|s| {
+                    s.step.place == place.id && !s.is_done() && s.waived.is_none() && s.step.action != Action::Rotate
+                })
                 .filter(|s| !given_up.contains(&s.step.id) && !planned(&s.step.id))
                 .map(|s| (s.stage.clone(), s.step.clone()))
                 .collect()

@@ -155,7 +155,8 @@ impl Engine {
     fn rotation(&self, name: &SecretName, secret: &SharedSecret, why: Vec<String>) -> Result<Rotation, Fault> {
         let places = self.places();
         let at = |system: &crate::model::SystemName, address: Option<&String>, part: Part| {
-            let found = places.iter().find(|(_, place)| place.system == *system && address.is_none_or(|a| place.address == *a));
+            let found =
+                places.iter().find(|(_, place)| place.system == *system && address.is_none_or(|a| place.address == *a));
             let (connector, place) = found.cloned().ok_or_else(|| {
                 let place = address.cloned().unwrap_or_default();
                 Fault::new(FaultKind::Misconfigured, format!("secret {name}: {system} has no place {place:?}"))
@@ -176,7 +177,12 @@ impl Engine {
             let rotation = match self.rotation(name, secret, Vec::new()) {
                 Ok(rotation) => rotation,
                 Err(fault) => {
-                    return SecretHealth { name: name.clone(), secret: secret.clone(), parts: Vec::new(), fault: Some(fault) };
+                    return SecretHealth {
+                        name: name.clone(),
+                        secret: secret.clone(),
+                        parts: Vec::new(),
+                        fault: Some(fault),
+                    };
                 }
             };
             let ask = async |participant: &Participant, old: Option<&SecretString>| -> Result<Taken, Fault> {
@@ -241,6 +247,13 @@ pub struct SecretHealth {
     pub fault: Option<Fault>,
 }
 
+impl SecretHealth {
+    /// Everything that is wrong with it.
+    pub fn faults(&self) -> impl Iterator<Item = &Fault> {
+        self.fault.iter().chain(self.parts.iter().filter_map(|part| part.fault.as_ref()))
+    }
+}
+
 /// How one participant stands.
 pub struct PartHealth {
     /// What it is.
@@ -282,7 +295,13 @@ impl Run<'_> {
             match rotation {
                 Ok(rotation) => rotations.push(rotation),
                 Err(fault) => {
-                    self.note(vec![finding(FindingKind::Unknown, None, fault.to_string(), "correct offboard.yaml, then: offboard resume")]).await?;
+                    self.note(vec![finding(
+                        FindingKind::Unknown,
+                        None,
+                        fault.to_string(),
+                        "correct offboard.yaml, then: offboard resume",
+                    )])
+                    .await?;
                 }
             }
         }
@@ -344,7 +363,8 @@ impl Run<'_> {
     /// rotation may go on.
     async fn prepare(&self, chain: &Chain<'_>) -> Result<bool, Halt> {
         let rotation = chain.rotation;
-        let said = join_all((0..rotation.consumers.len()).map(|index| self.turn(chain, index, Phase::Create, None))).await;
+        let said =
+            join_all((0..rotation.consumers.len()).map(|index| self.turn(chain, index, Phase::Create, None))).await;
         let mut old: Option<SecretString> = None;
         let mut differ = false;
         for turned in said {
@@ -359,9 +379,12 @@ impl Run<'_> {
         }
         let index = rotation.consumers.len();
         if differ {
-            let fault = Fault::new(FaultKind::Misconfigured, format!("secret {}: its consumers log in with different values", rotation.name))
-                .because("they cannot all be the password of one account")
-                .hint("mend the files that have a wrong one, then: offboard resume");
+            let fault = Fault::new(
+                FaultKind::Misconfigured,
+                format!("secret {}: its consumers log in with different values", rotation.name),
+            )
+            .because("they cannot all be the password of one account")
+            .hint("mend the files that have a wrong one, then: offboard resume");
             self.failed(chain, index, Phase::Create, fault).await?;
             return Ok(false);
         }
@@ -444,7 +467,8 @@ impl Run<'_> {
         if self.is_waived(chain, participant) {
             return Ok(Turned::Waived);
         }
-        let (done, attempt) = self.recorder.read(|s| s.step(&step.id).map_or((false, 1), |s| (s.is_done(), s.attempts + 1)));
+        let (done, attempt) =
+            self.recorder.read(|s| s.step(&step.id).map_or((false, 1), |s| (s.is_done(), s.attempts + 1)));
         if done && phase != Phase::Create {
             return Ok(Turned::Done(None));
         }
@@ -569,7 +593,8 @@ impl Run<'_> {
                 let set = rotation.source.step(&rotation.name, Phase::Set, &door).id;
                 let begun = s.step(&set).is_some_and(|s| s.attempts > 0);
                 let missing = rotation.everybody().flat_map(|p| {
-                    [Phase::Set, Phase::Test, Phase::Finish].map(|phase| (phase, p, p.step(&rotation.name, phase, &door).id))
+                    [Phase::Set, Phase::Test, Phase::Finish]
+                        .map(|phase| (phase, p, p.step(&rotation.name, phase, &door).id))
                 });
                 let mut missing = missing.filter(|(.., id)| !is_over(s, id)).map(|(phase, p, _)| (phase, p.name()));
                 if begun { missing.next() } else { None }
@@ -595,7 +620,10 @@ impl Run<'_> {
                 door: door.clone(),
                 old: old.clone(),
                 new: new.clone(),
-                before: s.secrets.get(door).and_then(|secret| secret.seen.values().find_map(|seen| seen.before.clone())),
+                before: s
+                    .secrets
+                    .get(door)
+                    .and_then(|secret| secret.seen.values().find_map(|seen| seen.before.clone())),
             })
             .collect()
         })

@@ -21,7 +21,8 @@ pub use finding::{Finding, FindingKind};
 pub use person::{Fingerprint, Person, PersonId, WorkerStatus};
 pub use run::{DoorState, PlaceState, RunState, SecretState, StepProgress, StepState, Waiver};
 pub use secret::{
-    KnownTo, Part, PartKind, Phase, SealedId, SecretConsumer, SecretName, SecretRef, SecretSource, Seen, SharedSecret, Which,
+    KnownTo, Part, PartKind, Phase, SealedId, SecretConsumer, SecretName, SecretRef, SecretSource, Seen, SharedSecret,
+    Which,
 };
 pub use step::{Action, Chain, Outcome, Restored, Step, StepId, Undo};
 pub use verdict::{Look, Proof, Residual, RunVerdict, Verdict};

@@ -113,9 +113,8 @@ fn rotation(playbook: &Playbook, document: &yaml::Document, number: usize, item:
                 .help("write `{ do: rotate, to: shared-secrets, where: { known-to: leaver } }`"),
         );
     }
-    let shuts = |other: &Rule| {
-        matches!(other.action, Action::Disable | Action::EndSessions | Action::Revoke | Action::Remove)
-    };
+    let shuts =
+        |other: &Rule| matches!(other.action, Action::Disable | Action::EndSessions | Action::Revoke | Action::Remove);
     if playbook.stages[number..].iter().flat_map(|stage| &stage.steps).any(shuts) {
         mistakes.push(
             document

@@ -175,7 +175,7 @@ fn what_a_connector_covers() {
         family: Family::Directory,
         doors: &[(DoorKind::Password, Proof::Refused), (DoorKind::Membership, Proof::ReadBack)],
         rotates: &[],
-    privileges: &["write access to pwdAccountLockedTime, userPassword and member, on every replica"],
+        privileges: &["write access to pwdAccountLockedTime, userPassword and member, on every replica"],
         not_covered: &[
             "Kerberos tickets: this connector speaks LDAP only, and a ticket that was given out is valid until it ends",
         ],

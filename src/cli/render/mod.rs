@@ -6,10 +6,12 @@
 mod found;
 mod house;
 mod runs;
+mod secrets;
 
 pub use found::{accounts, plan, without_facts};
 pub use house::{fault, health, manifests, verification};
 pub use runs::{list, restored, status, summary};
+pub use secrets::secret;
 
 use crate::report::{Tone, text};
 use jiff::tz::TimeZone;
