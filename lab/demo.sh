@@ -39,6 +39,15 @@ tables() {
 
 held() { if kill -0 "$1" 2>/dev/null; then echo open; else echo ended; fi; }
 
+# portal_door WANTED : the service's own password, as the leaver knows it, tried with psql.
+portal_door() {
+  local words verdict=unclear
+  words=$(PGPASSWORD=$(<"$LAB/secrets/portal") psql -X -h pg.sunrise.test -U portal_app -d hospital -Atc "select 'logged in as ' || current_user" 2>&1) && verdict=open
+  [[ $words != *'password authentication failed'* ]] || verdict=refused
+  words=${words##*$'\n'}
+  result "$1" "$verdict" psql portal_app@pg.sunrise.test "${words##*FATAL:  }"
+}
+
 cd "$LAB" || exit 1
 began=$SECONDS
 
@@ -50,6 +59,14 @@ sleep 1
 for i in "${!his[@]}"; do result open "$(held "${his[i]}")" rmehta "${held_at[i]}" ''; done
 for i in "${!others[@]}"; do result open "$(held "${others[i]}")" rmehtaa "${held_at[i]}" ''; done
 before=$(tables)
+
+chapter 'And he knows the password with which the patient portal on web1 logs in. The portal is asked without a pause from here on:'
+portal_door open
+PGPASSWORD=$(<"$LAB/secrets/portal") psql -X -h pg.sunrise.test -U portal_app -d hospital -c 'select pg_sleep(1000)' </dev/null >/dev/null 2>&1 & his+=($!)
+held_at+=('psql session as portal_app')
+coproc HAMMER { "$LAB_SRC/hammer" web1 8080; }
+hammered=$HAMMER_PID; read -r _ <&"${HAMMER[0]}"
+result open "$(held "${his[-1]}")" rmehta "${held_at[-1]}" ''
 
 chapter 'offboard run E1042 --playbook involuntary-termination --yes'
 [[ -e keys/sealing.key ]] || "$offboard" init . >/dev/null || exit 1
@@ -64,6 +81,11 @@ for host in "${HOSTS[@]}"; do
   [[ $left != looked ]] || left=nothing
   result nothing "$left" 'left running' "$host" 'processes, crontab lines, at jobs'
 done
+
+chapter 'The portal has a new password, and nobody was kept waiting:'
+echo >&"${HAMMER[1]}"; read -r answers failed <&"${HAMMER[0]}"; wait "$hammered"
+portal_door refused
+result 0 "$failed" 'failed requests' 'portal on web1' "of $answers, from before the run until now"
 
 chapter 'Rohan Mehtaa, in the same groups, roles, hosts and key files:'
 all_doors open rmehtaa
