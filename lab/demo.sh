@@ -71,7 +71,7 @@ result open "$(held "${his[-1]}")" rmehta "${held_at[-1]}" ''
 chapter 'offboard run E1042 --playbook involuntary-termination --yes'
 [[ -e keys/sealing.key ]] || "$offboard" init . >/dev/null || exit 1
 timeout --foreground 180 "$offboard" run E1042 --playbook involuntary-termination --yes --report-to "$LAB/reports"; status=$?
-result 0 "$status" 'exit status' '0 = every door proved shut' ''
+result 10 "$status" 'exit status' '10 = a person still has something to do' ''
 
 chapter 'The same doors, the same clients:'
 all_doors refused rmehta
@@ -90,6 +90,14 @@ result 0 "$failed" 'failed requests' 'portal on web1' "of $answers, from before 
 chapter 'Rohan Mehtaa, in the same groups, roles, hosts and key files:'
 all_doors open rmehtaa
 for i in "${!others[@]}"; do result open "$(held "${others[i]}")" rmehtaa "${held_at[i]}" 'held since before the run'; done
+
+chapter 'IT has collected his laptop and badge: offboard done RUN STEP --evidence receipt.txt'
+run=$(basename "$LAB"/reports/*.html .html)
+step=$("$offboard" status "$run" | sed -n "s/^  offboard done $run \([0-9a-f]*\) .*/\1/p")
+echo 'Laptop SR-4711 and badge 42 received.' >receipt.txt
+"$offboard" "done" "$run" "$step" --evidence receipt.txt; status=$?
+result 0 "$status" 'exit status' '0 = every door proved shut' ''
+"$offboard" report "$run" --out "$LAB/reports/$run.html" >/dev/null; "$offboard" report "$run" --format json --out "$LAB/reports/$run.json" >/dev/null
 
 chapter 'The hospital:'
 after=$(tables)

@@ -177,7 +177,7 @@ start_ldap() {
   setsid slapd -d none -n "$1" -u openldap -g openldap -f "$LAB/$1/slapd.conf" -h "ldap://$a:389 ldaps://$a:636 ldapi://${socket//\//%2F}" \
     >>"$LAB/log/$1" 2>&1 </dev/null &
   echo $! >"$LAB/pids/$1"
-  until_true 20 ldap_answers "$1" || { tail "$LAB/log/$1"; ldap_answers "$1"; return 1; }
+  until_true 60 ldap_answers "$1" || { tail "$LAB/log/$1"; ldap_answers "$1"; return 1; }
 }
 
 ldap_answers() {

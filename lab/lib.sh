@@ -7,16 +7,19 @@ LAB_SRC=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 BASE=dc=sunrise,dc=test
 BRIDGE=sunrise0
 HOSTS=(web1 web2 db1 bastion backup)
-SERVERS=(ldap1 ldap2 pg "${HOSTS[@]}")
+# A host that only the operator logs in to; people reach it by VPN.
+GATEWAY=vpn
+SERVERS=(ldap1 ldap2 pg mail "${HOSTS[@]}" "$GATEWAY")
 declare -A ADDRESS=(
-  [ldap1]=127.66.0.2 [ldap2]=127.66.0.3 [pg]=127.66.0.4
+  [ldap1]=127.66.0.2 [ldap2]=127.66.0.3 [pg]=127.66.0.4 [mail]=127.66.0.5
   [web1]=127.66.0.11 [web2]=127.66.0.12 [db1]=127.66.0.13 [bastion]=127.66.0.14 [backup]=127.66.0.15
+  [vpn]=127.66.0.16
 )
 PG_BIN=$(printf '%s\n' /usr/lib/postgresql/*/bin | sort -V | tail -n 1)
 
 die() { printf 'lab: %s\n' "$*" >&2; exit 1; }
 
-is_host() { local h; for h in "${HOSTS[@]}"; do [[ $h == "$1" ]] && return; done; return 1; }
+is_host() { local h; for h in "${HOSTS[@]}" "$GATEWAY"; do [[ $h == "$1" ]] && return; done; return 1; }
 
 in_lab() { [[ -e $LAB/ready || -e $LAB/starting ]] || die "this works only inside the lab: lab/enter ${0##*/} …"; }
 

@@ -30,9 +30,9 @@ END
 start_postgres() {
   setsid setpriv --reuid=postgres --regid=postgres --init-groups "$PG_BIN/postgres" -D "$LAB/pg/data" >>"$LAB/log/pg" 2>&1 </dev/null &
   echo $! >"$LAB/pids/pg"
-  until_true 30 postgres_local || { tail -n 20 "$LAB/log/pg"; return 1; }
+  until_true 60 postgres_local || { tail -n 20 "$LAB/log/pg"; return 1; }
   if [[ ! -e $LAB/pg/seeded ]]; then postgres_seed && touch "$LAB/pg/seeded" || return; fi
-  until_true 10 postgres_answers
+  until_true 60 postgres_answers
 }
 
 postgres_local() { sql <<<'select 1'; }

@@ -24,7 +24,7 @@ network() {
   ip link set lo up && ip link add "$BRIDGE" type bridge && ip link set "$BRIDGE" up &&
     ip address add 127.66.0.1/32 dev "$BRIDGE" || return
   echo 1 >/proc/sys/net/ipv4/conf/all/route_localnet
-  local h; for h in "${HOSTS[@]}"; do
+  local h; for h in "${HOSTS[@]}" "$GATEWAY"; do
     ip route add "${ADDRESS[$h]}/32" dev "$BRIDGE" src 127.66.0.1 table local || return
   done
 }

@@ -1,13 +1,16 @@
 //! From configuration to a working house: roster, connectors, journal, engine. Nothing here decides anything.
 
+mod mail;
+
 use crate::config::Config;
 use crate::engine::{Engine, Run};
-use crate::journal::{FILE, Journal, Keys, PUBLIC_KEY, PublicKey, Verification, verify_with};
-use crate::model::{Digest, Fault, FaultKind, InputDigest, Person, PersonId, Record, RunId, RunState, SystemName};
+use crate::journal::{FILE, Journal, JournalError, Keys, PUBLIC_KEY, PublicKey, Verification, verify_with};
+use crate::model::{Digest, Fault, FaultKind, InputDigest, Person, Record, RunId, RunState, SystemName};
 use crate::playbook::{self, Playbook};
 use crate::report::{self, Report};
 use crate::roster::{Matcher, Roster};
 use crate::source::{Mistake, Mistakes};
+use crate::store::Store;
 use crate::wire::guarded::{self, Access};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -47,6 +50,19 @@ impl House {
         let matcher = Matcher::new(Arc::clone(&roster), &config.accounts, &config.keys_of, &config.protected, own);
         let engine = Engine::new(connectors, matcher, clock, TIMEOUT).with_secrets(config.secrets.clone());
         Ok(Self { config, roster, engine, warnings })
+    }
+
+    /// This house, whose runs share their slots at every system with those of an older one.
+    #[must_use]
+    pub fn in_slots_of(mut self, older: &Self) -> Self {
+        self.engine = self.engine.in_slots_of(&older.engine);
+        self
+    }
+
+    /// Every file besides `offboard.yaml` and the playbooks that it is built from.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let named = self.config.systems.values().flat_map(|system| system.files().into_iter().map(|(file, _)| file));
+        named.chain([self.config.roster_file()]).map(|file| self.config.base.join(file)).collect()
     }
 
     /// The person of that employee number, mail address or user name.
@@ -142,6 +158,26 @@ impl House {
         Ok(Journal::open(&self.config.journal, keys).await?)
     }
 
+    /// Opens the journal for writing, or says that another process writes to it, and which if it is known.
+    ///
+    /// # Errors
+    /// As [`House::journal`], but for a journal that is in use.
+    pub async fn journal_unless_held(&self) -> Result<Result<Journal, JournalError>, crate::cli::Failure> {
+        match Journal::open(&self.config.journal, keys(&self.config.keys)?).await {
+            Ok(journal) => Ok(Ok(journal)),
+            Err(error @ JournalError::Locked { .. }) => Ok(Err(error)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Opens the store beside the journal: what is still to be done.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub async fn store(&self) -> Result<Store, Fault> {
+        Store::open(&self.config.journal).await
+    }
+
     /// Opens the journal for reading; somebody else may be writing.
     ///
     /// # Errors
@@ -185,24 +221,6 @@ impl House {
         Ok((Run::take_up(&self.engine, log, &records, playbook, watch).await?, records))
     }
 
-    /// Every other run of the person, the newest first.
-    ///
-    /// # Errors
-    /// The journal cannot be read, or does not verify.
-    pub async fn other_runs(
-        &self,
-        journal: &Journal,
-        person: &PersonId,
-        run: Option<&RunId>,
-    ) -> Result<Vec<(RunId, RunState)>, crate::cli::Failure> {
-        let mut others = Vec::new();
-        for id in journal.runs().await?.into_iter().filter(|id| Some(id) != run) {
-            let state = RunState::fold(&journal.records(&id).await?);
-            others.extend(state.filter(|s| s.request.person.id == *person).map(|s| (id, s)));
-        }
-        Ok(others)
-    }
-
     /// The report of a run as the journal has it now.
     ///
     /// # Errors
@@ -227,7 +245,10 @@ impl House {
                 settings.manifest().not_covered.iter().map(|text| (name.clone(), (*text).to_string()))
             })
             .collect();
+        // What is on record must not be believed unseen. The records of this run were checked above; this checks all the others, too.
+        let verified = journal.verify(None).await?;
         let journal = report::Journal {
+            problems: verified.problems.len() as u64 + verified.more,
             head: journal.head().await?,
             records: records.len() as u64,
             key: Some(journal.public_key().fingerprint().0),

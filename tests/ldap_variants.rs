@@ -1,7 +1,10 @@
 //! The LDAP connector against a real slapd in every state of its password policy, and against hostile entries.
 //!
-//! Each test starts a server of its own on the loopback, with ports that the kernel picks, and stops it again. The servers need
+//! Each test starts a server of its own on the loopback, with ports of its own, and stops it again. The servers need
 //! nothing but the packages slapd and ldap-utils.
+
+#[path = "server/mod.rs"]
+mod server;
 
 #[path = "ldap_variants/slapd.rs"]
 mod slapd;

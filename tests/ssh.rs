@@ -1,5 +1,8 @@
 //! The ssh connector against real hosts: the lab's. Run by `lab/enter cargo test --test ssh`.
 
+#[path = "server/mod.rs"]
+mod server;
+
 use futures::StreamExt;
 use jiff::Timestamp;
 use offboard::connector::{Connector, Cx, Link, Scope, Wanted};
@@ -53,7 +56,7 @@ fn connector() -> Arc<dyn Connector> {
 fn cx() -> Cx {
     Cx {
         now: Arc::new(|| Timestamp::from_second(1_795_000_000).unwrap()),
-        timeout: Duration::from_secs(10),
+        timeout: Duration::from_secs(30),
         baseline: None,
         seed: vec![7; 32].into(),
     }
@@ -150,7 +153,7 @@ fn ssh_command(key: &Path, user: &str, host: &str) -> Command {
     let mut command = Command::new("ssh");
     let known = lab().join("known_hosts");
     command
-        .args(["-F", "none", "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes", "-o", "ConnectTimeout=10", "-o"])
+        .args(["-F", "none", "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes", "-o", "ConnectTimeout=60", "-o"])
         .arg(format!("UserKnownHostsFile={}", known.display()))
         .arg("-i")
         .arg(key)
@@ -421,10 +424,7 @@ impl Live {
     }
 
     fn ends(&mut self) -> bool {
-        (0..50).any(|_| {
-            std::thread::sleep(Duration::from_millis(100));
-            !self.is_alive()
-        })
+        server::comes_to_pass(|| !self.is_alive())
     }
 }
 
@@ -469,6 +469,31 @@ async fn sessions_end_and_nobody_elses_do() {
         assert!(matches!(look.verdict, Verdict::Shut { .. }), "{}: {look:?}", door.id);
     }
     on("web1", "pkill -f 'sleep 7773'");
+}
+
+/// Nobody has said which key is the leaver's: it is learned from their own account on this very host, and goes from `deploy` in the same round.
+#[tokio::test]
+async fn a_session_opened_with_a_key_that_is_learned_here_is_ended_too() {
+    let _turn = TURN.lock().await;
+    let leaver = somebody("late");
+    let other = somebody("latex");
+    let mut shared = Live::open(&leaver.key_file, "deploy", "web1", "cat");
+    let mut colleague = Live::open(&other.key_file, "deploy", "web1", "cat");
+    let unaware = Scope::People(vec![Wanted { keys: BTreeSet::new(), ..leaver.wanted.clone() }]);
+    let mut link = link("web1").await;
+    let found: Vec<_> = link.discover(&unaware).collect().await;
+    let mut accounts: Vec<Account> = found.into_iter().map(|a| a.unwrap()).collect();
+    leaver.claim(&mut accounts);
+    for result in link.apply(&plan(&accounts, leaver.id()), &cx()).await {
+        result.unwrap();
+    }
+    assert!(!leaver.gets_in("deploy", "web1"), "the key is gone");
+    let (accounts, done) = shut(&leaver, &mut *link).await;
+    assert!(done.iter().all(|(_, r)| r.is_ok()), "{done:?}");
+    let session = |door: &Door| door.account == "deploy" && door.kind == DoorKind::Session;
+    assert!(doors_of(&accounts, leaver.id()).iter().any(session), "the session in deploy is a way in: {accounts:#?}");
+    assert!(shared.ends());
+    assert!(colleague.is_alive());
 }
 
 #[tokio::test]
@@ -855,4 +880,83 @@ async fn where_the_leaver_was_root_that_is_told() {
     let mut elsewhere = link("bastion").await;
     leaver.discover(&mut *elsewhere).await;
     assert!(elsewhere.findings().iter().all(|f| !f.what.contains("was root here")));
+}
+
+/// How many processes a host has started, as far as its last process number tells.
+fn processes_started(host: &str) -> u64 {
+    on(host, "read -r last </proc/sys/kernel/ns_last_pid; echo $last").parse().unwrap()
+}
+
+/// How many TCP connections a host has accepted.
+fn connections_accepted(host: &str) -> u64 {
+    on(host, "awk '$1 == \"Tcp:\" && $7 ~ /^[0-9]/ { print $7 }' /proc/net/snmp").parse().unwrap()
+}
+
+/// What speed hangs on (docs/performance.md), counted.
+#[tokio::test]
+async fn a_host_is_asked_with_few_programs_and_few_connections() {
+    let _turn = TURN.lock().await;
+    let leaver = somebody("count");
+    let idle = {
+        let first = processes_started("web1");
+        processes_started("web1") - first
+    };
+    let connections = connections_accepted("web1");
+    let mut link = link("web1").await;
+    let accounts = leaver.discover(&mut *link).await;
+    let began = processes_started("web1");
+    assert_eq!(leaver.discover(&mut *link).await, accounts);
+    let survey = processes_started("web1") - began - idle;
+    assert!(survey <= 12, "{survey} processes for one discovery");
+    let doors = doors_of(&accounts, leaver.id());
+    assert!(doors.iter().any(|d| d.account == "deploy"), "{doors:#?}");
+    link.look(&doors, false, &cx()).await;
+    let steps: Vec<Step> = plan(&accounts, leaver.id())
+        .into_iter()
+        .filter(|s| s.action == Action::Revoke && s.account == "deploy")
+        .collect();
+    let began = processes_started("web1");
+    let results = link.apply(&steps, &cx()).await;
+    let revoke = processes_started("web1") - began - idle;
+    assert!(matches!(results[..], [Ok(Outcome::Done { .. })]), "{results:?}");
+    assert!(revoke <= 40, "{revoke} processes to take one key out");
+    link.discover(&leaver.scope()).collect::<Vec<_>>().await;
+    let deploy: Vec<Door> = doors.into_iter().filter(|d| d.account == "deploy").collect();
+    let after = link.look(&deploy, true, &cx()).await;
+    assert!(after.iter().all(|l| matches!(l.verdict, Verdict::Shut { proof: Proof::Refused, .. })), "{after:?}");
+    // Our own login; and the leaver's keys in their own account and in deploy, of which the second is asked twice on one connection.
+    assert_eq!(connections_accepted("web1") - connections, 3);
+}
+
+/// What a live connection knows of a host's set-up is looked at anew by every discovery.
+#[tokio::test]
+async fn a_changed_sshd_config_and_another_name_service_are_noticed() {
+    let _turn = TURN.lock().await;
+    let leaver = somebody("stale");
+    let mut link = link("web2").await;
+    let places = async |link: &mut dyn Link| -> Vec<String> {
+        let accounts = leaver.discover(link).await;
+        let keys =
+            accounts.iter().flat_map(|a| &a.doors).filter(|d| d.kind == DoorKind::SshKey && d.account == "deploy");
+        keys.map(|d| d.detail.split(';').next().unwrap().to_string()).collect()
+    };
+    let before = places(&mut *link).await;
+    assert!(before.len() == 1 && before[0].contains("authorized_keys line"), "{before:?}");
+    // Where systemd knows accounts too, getent is asked; the answer is the same.
+    on("web2", "mkdir /run/userdb");
+    let asked = places(&mut *link).await;
+    on("web2", "rmdir /run/userdb");
+    assert_eq!(asked, before);
+    on(
+        "web2",
+        &format!(
+            "cp -p /etc/ssh/sshd_config /etc/ssh/kept; sed -i '1i AuthorizedKeysFile .ssh/late' /etc/ssh/sshd_config
+             install -m 600 -o deploy -g deploy /dev/null /home/deploy/.ssh/late; echo '{}' > /home/deploy/.ssh/late",
+            leaver.key
+        ),
+    );
+    let after = places(&mut *link).await;
+    on("web2", "mv /etc/ssh/kept /etc/ssh/sshd_config; rm /home/deploy/.ssh/late");
+    assert!(after.len() == 1 && after[0].contains("late line 1"), "{after:?}");
+    assert_eq!(places(&mut *link).await, before);
 }

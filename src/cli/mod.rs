@@ -1,30 +1,38 @@
 //! The command line: one file a command. The only room that prints, asks, and reads the clock.
 
 mod accounts;
+mod cancel;
 mod check;
 mod connectors;
 mod context;
+mod done;
 mod init;
+mod interrupt;
 mod journal;
 mod list;
+mod mail;
+mod orders;
 mod outcome;
 mod plan;
 mod playbook;
+mod post;
 mod progress;
 pub mod render;
 mod report;
+mod reschedule;
 mod restore;
 mod resume;
 mod run;
 mod secrets;
+mod serve;
 mod status;
 mod verify;
 mod waive;
 
 use clap::{Parser, Subcommand};
 use context::{Color, Context};
-use outcome::Exit;
-pub use outcome::Failure;
+pub use outcome::{Exit, Failure};
+pub use report::write_all as write_reports;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -57,6 +65,12 @@ enum Command {
     Plan(plan::Args),
     /// Shut every door of a person, prove it, and report.
     Run(run::Args),
+    /// Give a scheduled run up, before it has begun.
+    Cancel(cancel::Args),
+    /// Let a scheduled run begin at another hour.
+    Reschedule(reschedule::Args),
+    /// Run what is due, when it is due: scheduled runs, leavers of the roster, looks again.
+    Serve(serve::Args),
     /// Show where a run stands.
     Status(status::Args),
     /// List all runs.
@@ -71,6 +85,10 @@ enum Command {
     Waive(waive::Args),
     /// List shared secrets: who may know them, when they were rotated, and whether they could be.
     Secrets(secrets::Args),
+    /// Close a manual step, with what shows that it is done.
+    Done(done::Args),
+    /// List the mails that are not delivered, or send them now.
+    Mail(mail::Args),
     /// Write the evidence of a run.
     Report(report::Args),
     /// Check the journal.
@@ -105,7 +123,8 @@ pub fn main() -> ExitCode {
     #[cfg(feature = "failpoints")]
     outcome::die_at_failpoint();
     let context = Context::new(cli.config, cli.json, cli.color);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+    // One thread: there is little to compute, and to hand every packet from thread to thread costs more than that.
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("error[unexpected]: cannot start: {error}");
@@ -113,12 +132,15 @@ pub fn main() -> ExitCode {
         }
     };
     let done = runtime.block_on(async {
-        match cli.command {
+        let done = match cli.command {
             Command::Init(args) => init::run(&context, args).await,
             Command::Check(args) => check::run(&context, args).await,
             Command::Accounts(args) => accounts::run(&context, args).await,
             Command::Plan(args) => plan::run(&context, args).await,
             Command::Run(args) => run::run(&context, args).await,
+            Command::Cancel(args) => cancel::run(&context, args).await,
+            Command::Reschedule(args) => reschedule::run(&context, args).await,
+            Command::Serve(args) => serve::run(&context, args).await,
             Command::Status(args) => status::run(&context, args).await,
             Command::List(args) => list::run(&context, args).await,
             Command::Resume(args) => resume::run(&context, args).await,
@@ -126,11 +148,15 @@ pub fn main() -> ExitCode {
             Command::Restore(args) => restore::run(&context, args).await,
             Command::Waive(args) => waive::run(&context, args).await,
             Command::Secrets(args) => secrets::run(&context, args).await,
+            Command::Done(args) => done::run(&context, args).await,
+            Command::Mail(args) => mail::run(&context, args).await,
             Command::Report(args) => report::run(&context, args).await,
             Command::Journal(args) => journal::run(&context, args).await,
             Command::Connectors(args) => connectors::run(&context, args).await,
             Command::Playbook(args) => playbook::run(&context, args).await,
-        }
+        };
+        post::at_the_end(&context).await;
+        done
     });
     // Hanging look-ups and commands must not hold the exit up.
     runtime.shutdown_background();

@@ -34,6 +34,15 @@ pub enum Exit {
     Tampered = 21,
 }
 
+impl Exit {
+    /// The status of that number; `Unexpected` if there is none.
+    pub fn numbered(number: u8) -> Self {
+        use Exit::{Fine, Found, Open, Refused, Stuck, Tampered, Unexpected, Unproven, Usage};
+        let all = [Fine, Unexpected, Usage, Unproven, Open, Stuck, Refused, Found, Tampered];
+        all.into_iter().find(|exit| *exit as u8 == number).unwrap_or(Unexpected)
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit as u8)
@@ -51,6 +60,13 @@ impl From<RunVerdict> for Exit {
     }
 }
 
+impl Exit {
+    /// This one, unless the journal as a whole does not verify: then nothing that stands in it can be believed.
+    pub fn unless_tampered(self, journal: &crate::report::Journal) -> Self {
+        if journal.problems > 0 { Self::Tampered } else { self }
+    }
+}
+
 /// A command that could not do its work.
 #[derive(Debug)]
 pub struct Failure {
@@ -63,6 +79,10 @@ pub struct Failure {
 enum What {
     Fault(Fault),
     Mistakes(Mistakes),
+    /// As another process has shown it.
+    Told(String),
+    /// Somebody else has written to the run.
+    Fenced(Fault),
 }
 
 impl Failure {
@@ -71,10 +91,26 @@ impl Failure {
         Self { exit, what: What::Fault(fault) }
     }
 
+    /// What another process said.
+    pub fn told(exit: Exit, words: String) -> Self {
+        Self { exit, what: What::Told(words) }
+    }
+
+    /// Whether somebody else has written to the run since it was taken up: then it can be taken up anew.
+    pub fn is_fenced(&self) -> bool {
+        matches!(self.what, What::Fenced(_))
+    }
+
+    /// In words, with its next step, without colours.
+    pub fn plain(&self) -> String {
+        self.render(Style { color: false, zone: jiff::tz::TimeZone::UTC })
+    }
+
     /// In words, with its next step.
     pub fn render(&self, style: Style) -> String {
         match &self.what {
-            What::Fault(fault) => render::fault(fault, &style),
+            What::Told(words) => words.clone(),
+            What::Fault(fault) | What::Fenced(fault) => render::fault(fault, &style),
             What::Mistakes(mistakes) => mistakes.render(style.color) + "\n",
         }
     }
@@ -99,11 +135,11 @@ impl From<Mistakes> for Failure {
 
 impl From<JournalError> for Failure {
     fn from(error: JournalError) -> Self {
-        let exit = match error {
-            JournalError::Tampered { .. } => Exit::Tampered,
-            _ => Exit::Unexpected,
-        };
-        Self::new(exit, error.into())
+        match error {
+            JournalError::Fenced { .. } => Self { exit: Exit::Unexpected, what: What::Fenced(error.into()) },
+            JournalError::Tampered { .. } => Self::new(Exit::Tampered, error.into()),
+            _ => Self::new(Exit::Unexpected, error.into()),
+        }
     }
 }
 

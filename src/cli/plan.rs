@@ -3,7 +3,7 @@
 use super::context::Context;
 use super::outcome::{Exit, Failure};
 use super::render;
-use crate::engine::Draft;
+use crate::engine::{Draft, DraftAsk};
 use crate::model::Person;
 use crate::playbook::Playbook;
 
@@ -22,14 +22,15 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let person = house.person(&args.person)?;
     let (playbook, _) = house.playbook(args.playbook.as_deref(), &person)?;
     let draft = house.engine.draft(&person, Some(&playbook)).await;
+    let asks = house.engine.asks(&playbook, &person);
     context.print(
-        |style| render::plan(&person, &playbook.playbook, &draft.places, style),
-        || json(&person, &playbook, &draft),
+        |style| render::plan(&person, &playbook.playbook, &draft.places, style) + &render::by_hand(&asks, style),
+        || json(&person, &playbook, &draft, &asks),
     );
     Ok(if draft.places.iter().any(|p| p.found.is_err()) { Exit::Unproven } else { Exit::Fine })
 }
 
-fn json(person: &Person, playbook: &Playbook, draft: &Draft) -> serde_json::Value {
+fn json(person: &Person, playbook: &Playbook, draft: &Draft, asks: &[DraftAsk]) -> serde_json::Value {
     let places: Vec<_> = draft
         .places
         .iter()
@@ -44,5 +45,13 @@ fn json(person: &Person, playbook: &Playbook, draft: &Draft) -> serde_json::Valu
             }
         })
         .collect();
-    serde_json::json!({ "person": person, "playbook": playbook.playbook, "places": places })
+    let by_hand: Vec<_> = asks
+        .iter()
+        .map(|ask| {
+            serde_json::json!({
+                "stage": ask.stage, "of": ask.of, "owner": ask.owner, "what": ask.what, "within_seconds": ask.within.as_secs(),
+            })
+        })
+        .collect();
+    serde_json::json!({ "person": person, "playbook": playbook.playbook, "places": places, "by_hand": by_hand })
 }

@@ -21,7 +21,9 @@ pub async fn watch(mut records: UnboundedReceiver<Record>, mut state: RunState, 
     if let Ok(style) = ProgressStyle::with_template("{elapsed:>4}  {msg}") {
         line.set_style(style);
     }
-    line.enable_steady_tick(Duration::from_millis(200));
+    if terminal {
+        line.enable_steady_tick(Duration::from_millis(200));
+    }
     while let Some(record) = records.recv().await {
         if let Some(words) = words(&record.event, &state) {
             if terminal {
@@ -31,14 +33,17 @@ pub async fn watch(mut records: UnboundedReceiver<Record>, mut state: RunState, 
             }
         }
         state.apply(record.at, &record.event);
-        line.set_message(summary(&state));
+        if terminal {
+            line.set_message(summary(&state));
+        }
     }
     line.finish_and_clear();
 }
 
 fn summary(state: &RunState) -> String {
     let reached = state.places.values().filter(|p| p.reached_at.is_some() && p.unreached.is_none()).count();
-    let done = state.steps.iter().filter(|s| s.is_done()).count();
+    let steps = || state.steps.iter().filter(|s| !s.step.is_by_hand());
+    let done = steps().filter(|s| s.is_done()).count();
     let shut = state
         .doors
         .values()
@@ -47,7 +52,7 @@ fn summary(state: &RunState) -> String {
     format!(
         "{reached}/{} places reached · {done}/{} steps done · {shut}/{} doors proved shut",
         state.places.len(),
-        state.steps.len(),
+        steps().count(),
         state.doors.len()
     )
 }

@@ -84,7 +84,7 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
             context.write(&text);
         }
     }
-    Ok(Exit::Fine)
+    Ok(Exit::Fine.unless_tampered(&report.journal))
 }
 
 /// The report of a run as the journal has it now.
@@ -101,11 +101,11 @@ impl From<crate::playbook::Format> for Format {
     }
 }
 
-/// Writes the report in the playbook's formats, records what was written, and says where.
+/// Writes a report in the playbook's formats, records what was written, and says where.
 pub async fn write_all(
     house: &House,
     journal: &Journal,
-    id: &RunId,
+    report: &Report,
     formats: &[crate::playbook::Format],
     folder: Option<PathBuf>,
 ) -> Result<Vec<PathBuf>, Failure> {
@@ -113,17 +113,16 @@ pub async fn write_all(
     std::fs::create_dir_all(&folder).map_err(|e| {
         Fault::new(FaultKind::Misconfigured, format!("{}: cannot be made", folder.display())).because(e)
     })?;
-    let report = of(house, journal, id).await?;
     let mut written = Vec::new();
     let mut events = Vec::new();
     for format in formats.iter().copied().map(Format::from) {
-        let text = format.write(&report, Paper::default())?;
-        let path = folder.join(format!("{id}.{}", format.name()));
+        let text = format.write(report, Paper::default())?;
+        let path = folder.join(format!("{}.{}", report.run, format.name()));
         write(&path, &text)?;
         events.push(Event::Reported { format: format.name().into(), sha256: Digest::of(text.as_bytes()) });
         written.push(path);
     }
-    journal.continue_run(id).await?.append(clock()(), events).await?;
+    journal.continue_run(&report.run).await?.append(clock()(), events).await?;
     Ok(written)
 }
 

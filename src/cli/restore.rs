@@ -4,7 +4,9 @@ use super::context::{Context, actor, confirm};
 use super::outcome::{Exit, Failure};
 use super::render;
 use crate::engine::refuse_leaver;
+use crate::journal::JournalError;
 use crate::model::{Fault, FaultKind, Step, StepId};
+use crate::wiring::House;
 use secrecy::{ExposeSecret, SecretString};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -29,7 +31,10 @@ pub struct Args {
 
 pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let house = context.house()?;
-    let journal = house.journal().await?;
+    let journal = match house.journal_unless_held().await? {
+        Ok(journal) => journal,
+        Err(locked) => return Err(held(&house, locked).await?),
+    };
     let (run, _) = house.take_up(&journal, &args.run, None).await?;
     let id = run.recorder().run().clone();
     let person = run.recorder().read(|s| s.request.person.clone());
@@ -72,4 +77,17 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         },
     );
     Ok(if failed > 0 { Exit::Stuck } else { Exit::Fine })
+}
+
+/// Why nothing is given back while another process writes to the journal. One-time passwords are for your eyes only, and `offboard serve`
+/// has no way to hand them over that leaves no copy behind.
+async fn held(house: &House, locked: JournalError) -> Result<Failure, Failure> {
+    let serving = house.store().await?.serving().await?;
+    if serving.is_none() || serving != crate::daemon::desk::holder(&locked) {
+        return Ok(locked.into());
+    }
+    let fault = Fault::new(FaultKind::Busy, "access is not given back while offboard serve runs")
+        .because("the one-time passwords must reach your file and nothing else, so this process has to write the journal itself")
+        .hint("systemctl stop offboard; then this command again; then: systemctl start offboard. What comes due in between is caught up");
+    Ok(Failure::new(Exit::Refused, fault))
 }

@@ -1,7 +1,11 @@
 //! `offboard resume`.
 
 use super::context::{Context, actor};
+use super::orders;
 use super::outcome::{Exit, Failure};
+use crate::daemon::Order;
+use crate::model::RunId;
+use std::sync::Arc;
 
 /// Go on after a crash or a mended fault. Steps that were begun are applied again; what was done stays done.
 #[derive(clap::Args)]
@@ -14,14 +18,9 @@ pub struct Args {
 }
 
 pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
-    let house = context.house()?;
-    let journal = house.journal().await?;
-    let (watch, seen) = tokio::sync::mpsc::unbounded_channel();
-    let (run, records) = house.take_up(&journal, &args.run, Some(watch)).await?;
-    let id = run.recorder().run().clone();
-    let person = run.recorder().read(|s| s.request.person.id.clone());
-    for (_, other) in house.other_runs(&journal, &person, Some(&id)).await? {
-        run.learn_from(&other);
-    }
-    super::run::go(context, &house, &journal, run, seen, &records, actor(), args.report_to).await
+    let house = Arc::new(context.house()?);
+    let run = RunId(args.run.trim().to_ascii_uppercase());
+    let order = Order::Resume { run, report_to: super::run::absolute(args.report_to)?, by: actor() };
+    let (answer, journal) = orders::give(context, &house, order).await?;
+    super::run::shown(context, &house, &journal, &answer).await
 }

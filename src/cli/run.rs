@@ -2,11 +2,14 @@
 
 use super::context::{Context, actor, clock, confirm};
 use super::outcome::{Exit, Failure};
-use super::{progress, render, report};
-use crate::engine::{Run, refuse};
+use super::{orders, render, report};
+use crate::daemon::{Answer, Order, when};
+use crate::engine::refuse;
 use crate::journal::Journal;
-use crate::model::{Fault, FaultKind, Record, RunRequest, RunState, RunVerdict};
+use crate::model::{Fault, FaultKind, RunId, RunState};
 use crate::wiring::House;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Shut every door of a person, prove it, and report. Without --yes it shows the plan and asks.
 #[derive(clap::Args)]
@@ -16,6 +19,9 @@ pub struct Args {
     /// The playbook; without it the one whose trigger fits.
     #[arg(long, short)]
     playbook: Option<String>,
+    /// Begin later, by `offboard serve`: "2026-12-31 18:00 Asia/Kolkata", 2026-12-31T18:00:00+05:30, or without a zone in the person's own.
+    #[arg(long, value_name = "TIME")]
+    at: Option<String>,
     /// Do not ask.
     #[arg(long)]
     yes: bool,
@@ -27,19 +33,22 @@ pub struct Args {
     anew: bool,
     /// The folder in which the report is written; without it the journal's `reports`.
     #[arg(long, value_name = "FOLDER")]
-    report_to: Option<std::path::PathBuf>,
+    report_to: Option<PathBuf>,
 }
 
 pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
-    let house = context.house()?;
+    let house = Arc::new(context.house()?);
     let person = house.person(&args.person)?;
-    let (playbook, digest) = house.playbook(args.playbook.as_deref(), &person)?;
+    let (playbook, _) = house.playbook(args.playbook.as_deref(), &person)?;
     let by = actor();
-    let requested_at = clock()();
-    refuse(&person, &by.name, requested_at, args.although_active)?;
+    let now = clock()();
+    let at = args.at.as_deref().map(|at| when::hour(at, person.zone.as_deref(), now)).transpose()?;
+    refuse(&person, &by.name, at.unwrap_or(now), args.although_active)?;
     if !args.yes {
         let draft = house.engine.draft(&person, Some(&playbook)).await;
-        eprint!("{}", render::plan(&person, &playbook.playbook, &draft.places, &context.style_for_errors()));
+        let style = context.style_for_errors();
+        eprint!("{}", render::plan(&person, &playbook.playbook, &draft.places, &style));
+        eprint!("{}", render::by_hand(&house.engine.asks(&playbook, &person), &style));
         let count: usize = draft.places.iter().filter_map(|p| p.found.as_ref().ok()).map(Vec::len).sum();
         if count > playbook.limits.accounts as usize {
             let what = format!(
@@ -50,7 +59,8 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
             return Err(Failure::new(Exit::Refused, Fault::new(FaultKind::Protected, what).hint(hint)));
         }
         let word = person.user_name.as_deref().unwrap_or(&person.id.0);
-        if !confirm(&format!("End {}'s access now?", render::line(&person.name)), word) {
+        let hour = at.map_or_else(|| "now".to_string(), |at| render::hour(at, &person, &context.style_for_errors()));
+        if !confirm(&format!("End {}'s access {hour}?", render::line(&person.name)), word) {
             return Err(Failure::new(
                 Exit::Refused,
                 Fault::new(FaultKind::Protected, "nothing was changed: the run was not confirmed")
@@ -58,79 +68,49 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
             ));
         }
     }
-    let journal = house.journal().await?;
-    let earlier = house.other_runs(&journal, &person.id, None).await?;
-    let unfinished =
-        earlier.iter().find(|(_, s)| s.verdict() != RunVerdict::Shut && s.steps.iter().all(|s| s.restored.is_none()));
-    if let Some((id, _)) = unfinished.filter(|_| !args.anew) {
-        let what = format!("run {id} of {} is not shut yet", render::line(&person.name));
-        let hint = format!("offboard resume {id}: it knows what it has found and done; or a new run with --anew");
-        return Err(Failure::new(Exit::Refused, Fault::new(FaultKind::Protected, what).hint(hint)));
-    }
-    let request = RunRequest {
-        person,
-        playbook: playbook.playbook.clone(),
-        playbook_body: serde_json::to_value(&playbook).unwrap_or_default(),
-        requested_by: by.clone(),
-        requested_at,
-        inputs: house.inputs(digest),
-        places: house.engine.places().into_iter().map(|(_, place)| place).collect(),
-        limits: house.limits(),
-        version: env!("CARGO_PKG_VERSION").into(),
+    let order = Order::Run {
+        person: person.id.0.clone(),
+        playbook: Some(playbook.playbook.clone()),
+        at,
+        although_active: args.although_active,
+        anew: args.anew,
+        report_to: absolute(args.report_to)?,
+        by,
     };
-    let (log, first) = journal.start(requested_at, request).await?;
-    let records = vec![first];
-    let (watch, seen) = tokio::sync::mpsc::unbounded_channel();
-    let run = Run::take_up(&house.engine, log, &records, playbook, Some(watch)).await?;
-    earlier.iter().for_each(|(_, state)| run.learn_from(state));
-    go(context, &house, &journal, run, seen, &records, by, args.report_to).await
+    let (answer, journal) = orders::give(context, &house, order).await?;
+    match (at, answer.run.clone()) {
+        (Some(_), Some(run)) => scheduled(context, &house, &journal, &run).await,
+        _ => shown(context, &house, &journal, &answer).await,
+    }
 }
 
-/// Walks a run to its end, with progress, and writes its report: the same for `run` and `resume`.
-pub async fn go(
-    context: &Context,
-    house: &House,
-    journal: &Journal,
-    run: Run<'_>,
-    seen: tokio::sync::mpsc::UnboundedReceiver<Record>,
-    records: &[Record],
-    by: crate::model::Actor,
-    report_to: Option<std::path::PathBuf>,
-) -> Result<Exit, Failure> {
-    let id = run.recorder().run().clone();
-    eprintln!("Run {id}: {}", render::line(&run.recorder().read(|s| s.request.person.name.clone())));
-    let watching = RunState::fold(records).map(|state| tokio::spawn(progress::watch(seen, state, context.json)));
-    let verdict = tokio::select! {
-        verdict = run.offboard(by) => Exit::from(verdict?),
-        _ = tokio::signal::ctrl_c() => {
-            return Err(Failure::new(
-                Exit::Unproven,
-                Fault::new(FaultKind::Unexpected, format!("run {id} was interrupted; what was begun stays on record"))
-                    .hint(format!("offboard resume {id}")),
-            ));
-        }
+/// The folder as any process finds it.
+pub fn absolute(folder: Option<PathBuf>) -> Result<Option<PathBuf>, Fault> {
+    let whole = |folder: PathBuf| {
+        std::path::absolute(&folder).map_err(|e| {
+            Fault::new(FaultKind::Misconfigured, format!("{}: cannot be found", folder.display())).because(e)
+        })
     };
-    let verdict = if run.is_refused() && verdict == Exit::Unproven { Exit::Refused } else { verdict };
-    let formats = run.formats().to_vec();
-    drop(run);
-    if let Some(watching) = watching {
-        let _ = watching.await;
-    }
-    // Containing comes first; but what is on record must not be believed unseen.
-    if !house.verify_journal(None).await?.is_sound() {
-        eprintln!("warning: the journal does not verify: offboard journal verify says what was changed");
-    }
-    let written = report::write_all(house, journal, &id, &formats, report_to).await;
-    let report = report::of(house, journal, &id).await?;
-    let paths = written.as_deref().unwrap_or_default();
-    context.print(|style| render::summary(&report, paths, style), || report.json());
-    match (written, verdict) {
-        // A report that cannot be written must not hide how the run ended.
-        (Err(failure), Exit::Fine) => Err(failure),
-        (Err(failure), exit) => {
-            eprint!("{}", failure.render(context.style_for_errors()));
-            Ok(exit)
-        }
-        (Ok(_), exit) => Ok(exit),
-    }
+    folder.map(whole).transpose()
+}
+
+/// Shows a run that waits for its hour.
+pub async fn scheduled(context: &Context, house: &House, journal: &Journal, run: &RunId) -> Result<Exit, Failure> {
+    let state = RunState::fold(&journal.records(run).await?);
+    let (due, person) = state.map(|s| (s.waits_until(), s.request.person)).unzip();
+    let due = due.flatten();
+    context.print(
+        |style| render::scheduled(run, person.as_ref(), due, style),
+        || serde_json::json!({ "run": run, "person": person.as_ref().map(|p| &p.id), "scheduled": due }),
+    );
+    orders::warn_unless_served(house).await;
+    Ok(Exit::Fine)
+}
+
+/// Shows how a run stands at its end: the same for `run` and `resume`.
+pub async fn shown(context: &Context, house: &House, journal: &Journal, answer: &Answer) -> Result<Exit, Failure> {
+    let Some(run) = &answer.run else { return Ok(Exit::numbered(answer.exit)) };
+    let report = report::of(house, journal, run).await?;
+    context.print(|style| render::summary(&report, &answer.written, style), || report.json());
+    Ok(Exit::numbered(answer.exit).unless_tampered(&report.journal))
 }

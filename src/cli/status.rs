@@ -18,5 +18,5 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let (id, _) = house.records(&journal, &wanted).await?;
     let report = report::of(&house, &journal, &id).await?;
     context.print(|style| render::status(&report, style), || report.json());
-    Ok(report.verdict.into())
+    Ok(Exit::from(report.verdict).unless_tampered(&report.journal))
 }

@@ -2,8 +2,10 @@
 
 use super::context::Context;
 use super::outcome::{Exit, Failure};
-use super::{progress, render, report};
-use crate::model::RunState;
+use super::{orders, render, report};
+use crate::daemon::Order;
+use crate::model::RunId;
+use std::sync::Arc;
 
 /// Look at every door of a run again. Changes nothing but the record.
 #[derive(clap::Args)]
@@ -16,18 +18,10 @@ pub struct Args {
 }
 
 pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
-    let house = context.house()?;
-    let journal = house.journal().await?;
-    let (watch, seen) = tokio::sync::mpsc::unbounded_channel();
-    let (run, records) = house.take_up(&journal, &args.run, Some(watch)).await?;
-    let id = run.recorder().run().clone();
-    let watching = RunState::fold(&records).map(|state| tokio::spawn(progress::watch(seen, state, context.json)));
-    let verdict = run.verify(args.last).await?;
-    drop(run);
-    if let Some(watching) = watching {
-        let _ = watching.await;
-    }
-    let report = report::of(&house, &journal, &id).await?;
+    let house = Arc::new(context.house()?);
+    let run = RunId(args.run.trim().to_ascii_uppercase());
+    let (answer, journal) = orders::give(context, &house, Order::Verify { run: run.clone(), last: args.last }).await?;
+    let report = report::of(&house, &journal, &run).await?;
     context.print(|style| render::summary(&report, &[], style), || report.json());
-    Ok(verdict.into())
+    Ok(Exit::numbered(answer.exit).unless_tampered(&report.journal))
 }

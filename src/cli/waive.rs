@@ -1,10 +1,14 @@
 //! `offboard waive`.
 
 use super::context::{Context, actor};
+use super::orders;
 use super::outcome::{Exit, Failure};
-use crate::engine::refuse_leaver;
+use crate::daemon::Order;
+use crate::model::{RunId, RunState, RunVerdict};
+use std::sync::Arc;
 
-/// Give a stuck step or an unreached place up, in writing. A door that is known to be open stays open.
+/// Give a stuck step or an unreached place up, in writing. It is not queued any more; but a decision is no proof: what is waived counts as
+/// unproven, and a door that is known to be open stays open.
 #[derive(clap::Args)]
 pub struct Args {
     /// The run.
@@ -17,23 +21,14 @@ pub struct Args {
 }
 
 pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
-    let house = context.house()?;
-    let journal = house.journal().await?;
-    let (run, _) = house.take_up(&journal, &args.run, None).await?;
-    let id = run.recorder().run().clone();
-    let why = args.why.trim();
-    if why.is_empty() {
-        return Err(crate::model::Fault::new(crate::model::FaultKind::Misconfigured, "--why is empty")
-            .hint("say in a sentence why this is given up; the auditor will read it")
-            .into());
-    }
-    let by = actor();
-    refuse_leaver(&run.recorder().read(|s| s.request.person.clone()), &by.name)?;
-    run.waive(&args.target, why, by).await?;
-    let verdict = run.recorder().read(|s| s.verdict());
+    let house = Arc::new(context.house()?);
+    let run = RunId(args.run.trim().to_ascii_uppercase());
+    let order = Order::Waive { run: run.clone(), target: args.target.clone(), why: args.why, by: actor() };
+    let (answer, journal) = orders::give(context, &house, order).await?;
+    let verdict = RunState::fold(&journal.records(&run).await?).map_or(RunVerdict::Unproven, |s| s.verdict());
     context.print(
         |_| format!("Waived: {}. The run is now {verdict}.\n", super::render::line(&args.target)),
-        || serde_json::json!({ "run": id, "waived": args.target, "verdict": verdict }),
+        || serde_json::json!({ "run": run, "waived": args.target, "verdict": verdict }),
     );
-    Ok(verdict.into())
+    Ok(Exit::numbered(answer.exit))
 }

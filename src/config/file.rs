@@ -8,6 +8,7 @@ use crate::source::Period;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// What `offboard.yaml` says.
@@ -33,6 +34,9 @@ pub struct File {
     /// Limits of your own, such as `access-disabled: 1h`. They override the preset's.
     #[serde(default)]
     pub limits: BTreeMap<Clock, Period>,
+    /// The mail server, and who is told.
+    #[serde(default)]
+    pub mail: Option<crate::notify::Settings>,
     /// Every system that is closed, each by a name that you give it.
     pub systems: BTreeMap<SystemName, SystemSettings>,
     /// Accounts whose names do not tell whose they are.
@@ -47,6 +51,38 @@ pub struct File {
     /// Passwords that programs log in with and that people may know, each by a name that you give it.
     #[serde(default)]
     pub secrets: BTreeMap<SecretName, SharedSecret>,
+    /// How `offboard serve` works.
+    #[serde(default)]
+    pub serve: Serve,
+}
+
+/// How `offboard serve` works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Serve {
+    /// Where it says whether it is alive and ready, over HTTP: `/healthz` and `/readyz`.
+    pub health: SocketAddr,
+    /// Whether leavers are picked up from the roster by themselves.
+    pub leavers: bool,
+    /// Somebody whose employment ended longer ago when `serve` first sees it is not run by itself.
+    pub leavers_since: Period,
+    /// If more people leave at one time, none of them is run by itself: a roster that says so is more often wrong than right.
+    #[schemars(range(min = 1))]
+    pub leavers_at_once: u32,
+    /// For so long a stop waits for what is being done; what is not done by then goes on at the next start.
+    pub stop_within: Period,
+}
+
+impl Default for Serve {
+    fn default() -> Self {
+        Self {
+            health: SocketAddr::from(([127, 0, 0, 1], 8437)),
+            leavers: true,
+            leavers_since: Period::seconds(7 * 86_400),
+            leavers_at_once: 10,
+            stop_within: Period::seconds(20),
+        }
+    }
 }
 
 /// Where the roster is.
@@ -55,6 +91,9 @@ pub struct File {
 pub struct RosterFile {
     /// A CSV file with one row a person.
     pub csv: PathBuf,
+    /// The zone of people whose row has none, such as `Asia/Kolkata`. Without it, an end date needs a zone in its own row.
+    #[serde(default)]
+    pub zone: Option<String>,
 }
 
 /// An SSH key and whose it is.

@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use zeroize::Zeroize;
 
+pub use file::Serve;
 pub use limits::{Clock, Limit, Preset};
 
 /// The configuration, read and checked. Folders and files are found from any working directory.
@@ -36,6 +37,8 @@ pub struct Config {
     pub playbooks: PathBuf,
     /// What the report measures against.
     pub limits: Vec<Limit>,
+    /// The mail server, and who is told.
+    pub mail: Option<crate::notify::Settings>,
     /// Every system, by name.
     pub systems: BTreeMap<SystemName, SystemSettings>,
     /// Accounts that are mapped to people.
@@ -44,6 +47,8 @@ pub struct Config {
     pub keys_of: Vec<KeyOf>,
     /// Accounts that are never disabled.
     pub protected: Vec<Protected>,
+    /// How `offboard serve` works.
+    pub serve: Serve,
     /// Passwords that programs share, by name.
     pub secrets: BTreeMap<SecretName, SharedSecret>,
     /// The folder of `offboard.yaml`; relative paths start here.
@@ -71,19 +76,21 @@ impl Config {
             _ => PathBuf::from("."),
         };
         let mut digests = vec![InputDigest { file: shown, sha256: Digest::of(&bytes) }];
-        for (name, settings) in &file.systems {
-            for (named, access) in settings.files() {
-                match digest(&base.join(&named), access) {
-                    Ok(Some(sha256)) => digests.push(InputDigest { file: named.display().to_string(), sha256 }),
-                    Ok(None) => {}
-                    Err(fault) => {
-                        let spot =
-                            document.key_spot(&["systems".into(), name.0.as_str().into()], "named by this system");
-                        let mut mistake = Mistake::error("config", fault.what).spot(spot);
-                        mistake.notes.extend(fault.because);
-                        mistake.help.extend(fault.hint);
-                        mistakes.push(mistake);
-                    }
+        let of_systems = file.systems.iter().flat_map(|(name, settings)| {
+            let path: Vec<yaml::Node> = vec!["systems".into(), name.0.as_str().into()];
+            settings.files().into_iter().map(move |file| (path.clone(), "named by this system", file))
+        });
+        let of_mail = file.mail.iter().flat_map(crate::notify::Settings::files);
+        let of_mail = of_mail.map(|file| (vec!["mail".into()], "named here", file));
+        for (path, label, (named, access)) in of_systems.chain(of_mail) {
+            match digest(&base.join(&named), access) {
+                Ok(Some(sha256)) => digests.push(InputDigest { file: named.display().to_string(), sha256 }),
+                Ok(None) => {}
+                Err(fault) => {
+                    let mut mistake = Mistake::error("config", fault.what).spot(document.key_spot(&path, label));
+                    mistake.notes.extend(fault.because);
+                    mistake.help.extend(fault.hint);
+                    mistakes.push(mistake);
                 }
             }
         }
@@ -97,10 +104,12 @@ impl Config {
             keys: base.join(&file.keys),
             playbooks: base.join(&file.playbooks),
             limits: limits::limits(file.preset, &file.limits),
+            mail: file.mail.clone(),
             systems: file.systems.clone(),
             accounts: file.accounts.clone(),
             keys_of,
             protected: file.protected.clone(),
+            serve: file.serve,
             secrets: file.secrets.clone(),
             base,
             digests,
@@ -116,9 +125,15 @@ impl Config {
     pub fn roster(&self) -> Result<Roster, Mistakes> {
         let named = &self.file.roster.csv;
         let bytes = guarded::read(&self.base.join(named), Access::OwnerWrites)?;
-        let roster = Roster::from_csv(&bytes, &named.display().to_string())?;
+        let zone = self.file.roster.zone.as_deref();
+        let roster = Roster::from_csv(&bytes, &named.display().to_string(), zone)?;
         Mistakes::unless_usable(check::people(&self.file, &self.document, &roster))?;
         Ok(roster.with_keys(&self.keys_of))
+    }
+
+    /// Where the roster is.
+    pub fn roster_file(&self) -> PathBuf {
+        self.file.roster.csv.clone()
     }
 
     /// The connectors of all systems, in the order of their names. Opens no connection.

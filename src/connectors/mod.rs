@@ -80,6 +80,8 @@ macro_rules! registry {
 registry! {
     /// OpenLDAP or 389 Directory Server.
     ldap => Ldap,
+    /// OpenVPN servers.
+    openvpn => Openvpn,
     /// A PostgreSQL cluster.
     postgres => Postgres,
     /// Unix hosts over SSH.

@@ -28,6 +28,11 @@ pub(super) fn concerning(mut account: Account, leaver: &PersonId) -> Option<Acco
     Some(account)
 }
 
+/// What records an account; the journal seals its before-image in the same commit.
+pub(super) fn found(account: Account) -> Event {
+    Event::Found { account: Box::new(account), facts: None }
+}
+
 /// What a person should know of a matched account before the run leaves it as it is.
 pub(super) fn left_alone(matcher: &Matcher, account: &Account, leaver: &Person) -> Vec<Finding> {
     let mut findings = matcher.findings(account, leaver);
@@ -45,8 +50,14 @@ pub(super) fn left_alone(matcher: &Matcher, account: &Account, leaver: &Person) 
 }
 
 impl Run<'_> {
-    /// Asks the place for everything in scope, records what is new, and learns the leaver's keys from it.
-    pub(super) async fn discover(&self, link: &mut dyn Link, place: &Place) -> Result<Vec<Account>, Halt> {
+    /// Asks the place for everything in scope, records what is new, and learns the leaver's keys from it. With `baseline` it also
+    /// records what the place looks like now: only a run that begins may, since what appears from then on is put down to the leaver.
+    pub(super) async fn discover(
+        &self,
+        link: &mut dyn Link,
+        place: &Place,
+        baseline: bool,
+    ) -> Result<Vec<Account>, Halt> {
         let person = self.person();
         let scope = Scope::People(vec![self.engine.wanted(&person, &self.learned)]);
         let mut seen = Vec::new();
@@ -69,24 +80,30 @@ impl Run<'_> {
             accounts.extend(concerning(account, &person.id));
         }
         findings.extend(link.findings());
-        self.note(findings).await?;
-        let seen = link.baseline();
-        if let Some(seen) = seen.filter(|_| self.recorder.read(|s| !s.baselines.contains_key(&place.id))) {
-            self.recorder.record(vec![Event::Baseline { place: place.id.clone(), seen }]).await?;
+        let mut events = self.noting(findings);
+        if let Some(seen) =
+            link.baseline().filter(|_| baseline && self.recorder.read(|s| !s.baselines.contains_key(&place.id)))
+        {
+            events.push(Event::Baseline { place: place.id.clone(), seen });
         }
-        self.within_limits(&accounts)?;
-        let news: Vec<Account> = self.recorder.read(|s| {
-            let is_news = |a: &&Account| match s.accounts.get(&(a.place.clone(), a.native_id.clone())) {
-                None => true,
-                Some(_) => a.doors.iter().any(|d| !s.doors.contains_key(&d.id)),
-            };
-            accounts.iter().filter(is_news).cloned().collect()
-        });
-        self.recorder.found(news).await?;
+        let admitted = self.within_limits(&accounts);
+        if admitted.is_ok() {
+            let news: Vec<Account> = self.recorder.read(|s| {
+                let is_news = |a: &&Account| match s.accounts.get(&(a.place.clone(), a.native_id.clone())) {
+                    None => true,
+                    Some(_) => a.doors.iter().any(|d| !s.doors.contains_key(&d.id)),
+                };
+                accounts.iter().filter(is_news).cloned().collect()
+            });
+            events.extend(news.into_iter().map(found));
+        }
+        // In one commit.
+        self.recorder.record(events).await?;
+        admitted?;
         Ok(accounts)
     }
 
-    /// The playbook's limit on accounts, over all places of the run. Where it is passed nothing more is touched.
+    /// The playbook's limit on accounts, over all places of the run. Once it is passed nothing more is touched, at any place.
     fn within_limits(&self, accounts: &[Account]) -> Result<(), Halt> {
         let limit = self.playbook.limits.accounts as usize;
         // Places are discovered at the same time: an account counts from here on, not from when it is on record.
@@ -95,12 +112,20 @@ impl Run<'_> {
         let fresh: Vec<_> = keys.filter(|key| !admitted.contains(key)).collect();
         let count = admitted.len() + fresh.len();
         if !fresh.is_empty() && count > limit {
-            return Err(Fault::new(FaultKind::Protected, format!("the run would touch {count} accounts or more"))
+            let fault = Fault::new(FaultKind::Protected, format!("the run would touch {count} accounts or more"))
                 .because(format!("the playbook's limit is {limit}"))
-                .hint("offboard plan lists them; if that many is right, raise limits.accounts in the playbook and start a new run")
-                .into());
+                .hint("offboard plan lists them; if that many is right, raise limits.accounts in the playbook and start a new run; if not, offboard restore takes back what was done");
+            return Err(self.over_limit.get_or_init(|| fault).clone().into());
         }
         admitted.extend(fresh);
         Ok(())
+    }
+
+    /// Whether anything may still be touched.
+    ///
+    /// # Errors
+    /// The limit was passed, here or elsewhere.
+    pub(super) fn may_go_on(&self) -> Result<(), Fault> {
+        self.over_limit.get().map_or(Ok(()), |fault| Err(fault.clone()))
     }
 }

@@ -1,6 +1,7 @@
 //! Walks the straight line. Takes people, connectors and a journal from `wiring`; touches the world only through connectors, and
 //! writes down what it is about to do before it does it.
 
+mod ask;
 mod discover;
 mod guard;
 mod offboard;
@@ -9,7 +10,9 @@ mod plan;
 mod recorder;
 mod restore;
 mod rotate;
+mod waiting;
 
+pub use ask::DraftAsk;
 pub use guard::{Refusal, refuse, refuse_leaver};
 pub use plan::{Draft, DraftPlace};
 pub use recorder::{Halt, Recorder};
@@ -27,7 +30,7 @@ use crate::roster::{LearnedKeys, Matcher};
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
@@ -41,10 +44,27 @@ pub struct Engine {
     matcher: Matcher,
     clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     timeout: Duration,
-    opening: Semaphore,
-    working: BTreeMap<SystemName, Arc<Semaphore>>,
+    opening: Arc<Semaphore>,
+    working: BTreeMap<SystemName, Slots>,
     /// Passwords that programs share.
     secrets: BTreeMap<SecretName, SharedSecret>,
+}
+
+/// How many places of one system are worked on at the same time, over all runs.
+#[derive(Clone)]
+struct Slots {
+    parallel: usize,
+    all: Arc<Semaphore>,
+    /// Of these, so many for work that can wait: a termination finds the others free.
+    calm: Arc<Semaphore>,
+}
+
+impl Slots {
+    fn new(parallel: usize) -> Self {
+        let parallel = parallel.max(1);
+        let calm = Arc::new(Semaphore::new(parallel.div_ceil(2)));
+        Self { parallel, all: Arc::new(Semaphore::new(parallel)), calm }
+    }
 }
 
 impl Engine {
@@ -58,17 +78,22 @@ impl Engine {
         let working = connectors
             .iter()
             .flat_map(|c| c.places().into_iter().map(|p| (p.system, c.parallel())))
-            .map(|(system, parallel)| (system, Arc::new(Semaphore::new(parallel.max(1)))))
+            .map(|(system, parallel)| (system, Slots::new(parallel)))
             .collect();
-        Self {
-            connectors,
-            matcher,
-            clock,
-            timeout,
-            opening: Semaphore::new(OPENING),
-            working,
-            secrets: BTreeMap::new(),
+        let opening = Arc::new(Semaphore::new(OPENING));
+        Self { connectors, matcher, clock, timeout, opening, working, secrets: BTreeMap::new() }
+    }
+
+    /// This engine, in the slots of an older one whose runs may still go on: a limit holds over both.
+    #[must_use]
+    pub fn in_slots_of(mut self, older: &Self) -> Self {
+        self.opening = Arc::clone(&older.opening);
+        for (system, slots) in &mut self.working {
+            if let Some(known) = older.working.get(system).filter(|known| known.parallel == slots.parallel) {
+                *slots = known.clone();
+            }
         }
+        self
     }
 
     /// Every place of every system, with its connector.
@@ -134,8 +159,11 @@ pub struct Run<'a> {
     links: Mutex<BTreeMap<PlaceId, Box<dyn Link>>>,
     /// How many places are being worked on.
     at_work: AtomicUsize,
-    /// Accounts that the playbook's limit has let pass.
+    /// Accounts that the playbook's limit has let pass; and the fault, once it has been passed: then nothing more is touched anywhere.
     admitted: Mutex<BTreeSet<(PlaceId, String)>>,
+    over_limit: OnceLock<Fault>,
+    /// Whether it can wait for others.
+    can_wait: bool,
     /// The old and the new value of shared secrets, by door.
     secrets: Mutex<BTreeMap<DoorId, Values>>,
 }
@@ -170,6 +198,8 @@ impl<'a> Run<'a> {
             links: Mutex::default(),
             at_work: AtomicUsize::new(0),
             admitted: Mutex::default(),
+            over_limit: OnceLock::new(),
+            can_wait: false,
             secrets: Mutex::default(),
         };
         run.unseal_secrets().await?;
@@ -186,6 +216,13 @@ impl<'a> Run<'a> {
     /// Learns the keys that another run of the same person found: what it took away cannot be learned anew.
     pub fn learn_from(&self, other: &crate::model::RunState) {
         other.accounts.values().for_each(|(account, _)| self.learn(account));
+    }
+
+    /// This run, as work that never holds a termination up: a look at what was proved before.
+    #[must_use]
+    pub fn that_can_wait(mut self) -> Self {
+        self.can_wait = true;
+        self
     }
 
     /// The formats in which the playbook wants the report.
@@ -222,12 +259,16 @@ impl<'a> Run<'a> {
         self.generation.load(Ordering::SeqCst)
     }
 
+    /// What records those of the findings that are not on record yet.
+    fn noting(&self, findings: Vec<Finding>) -> Vec<Event> {
+        self.recorder.read(|s| {
+            findings.into_iter().filter(|f| !s.findings.contains(f)).map(|finding| Event::Noted { finding }).collect()
+        })
+    }
+
     /// Records findings that are not on record yet.
     async fn note(&self, findings: Vec<Finding>) -> Result<(), Halt> {
-        let fresh: Vec<Event> = self.recorder.read(|s| {
-            findings.into_iter().filter(|f| !s.findings.contains(f)).map(|finding| Event::Noted { finding }).collect()
-        });
-        self.recorder.record(fresh).await
+        self.recorder.record(self.noting(findings)).await
     }
 
     /// Gives a stuck step or an unreached place up, in writing.

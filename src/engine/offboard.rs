@@ -35,9 +35,19 @@ impl Run<'_> {
     pub async fn offboard(&self, by: Actor) -> Result<RunVerdict, Halt> {
         let began = Instant::now();
         self.seed()?;
-        self.recorder.record(vec![Event::Started { by }]).await?;
+        self.not_cancelled()?;
         let places = self.engine.places();
+        // What the configuration names by now counts, too: a fault there must hold the run back.
+        let added: Vec<Place> = self
+            .recorder
+            .read(|s| places.iter().filter(|(_, p)| !s.places.contains_key(&p.id)).map(|(_, p)| p.clone()).collect());
+        let mut events = vec![Event::Started { by }];
+        if !added.is_empty() {
+            events.push(Event::PlacesAdded { places: added });
+        }
+        self.recorder.record(events).await?;
         self.until_nothing_new(&places, &places).await?;
+        self.ask().await?;
         // Containment comes first: a leaver who is still inside would read the new values.
         self.rotate().await?;
         self.persist(&places, began).await?;

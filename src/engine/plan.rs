@@ -74,7 +74,8 @@ fn is_needed(state: &RunState, account: &Account, step: &Step) -> bool {
         after.is_some_and(|(at, look)| known.started_at < Some(*at) && matches!(look.verdict, Verdict::Open { .. }))
     };
     account.doors.iter().filter(|door| step.shuts.contains(&door.id)).any(|door| match door.kind {
-        DoorKind::Session => looked_open(&door.id),
+        // A revoked certificate is still there to be found.
+        DoorKind::Session | DoorKind::Certificate => looked_open(&door.id),
         _ => true,
     })
 }

@@ -88,6 +88,9 @@ impl Run<'_> {
         let cx = self.engine.cx(self.seed.clone().unwrap_or_else(|| vec![0; 32].into()));
         let results = match self.engine.open(connector, place, &cx).await {
             Ok(mut link) => {
+                // On record before the first byte goes out: whatever happens then, these doors are not called shut any more.
+                let event = |u: &Undo| Event::Restoring { step: u.step.id.clone(), by: by.clone() };
+                self.recorder.record(undo.iter().map(event).collect()).await?;
                 let restoring = link.restore(&undo, &cx);
                 let hung = |fault: Fault| undo.iter().map(|_| Err(fault.clone())).collect();
                 self.engine.in_time(&format!("{}: giving back", place.id), 10, restoring).await.unwrap_or_else(hung)

@@ -56,6 +56,7 @@ impl Participant {
             object,
             shuts: vec![door.clone()],
             reversible: false,
+            due: None,
         }
     }
 

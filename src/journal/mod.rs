@@ -7,6 +7,7 @@
 
 mod chain;
 mod error;
+mod evidence;
 mod keys;
 mod problem;
 mod read;
@@ -18,6 +19,7 @@ mod walk;
 mod writer;
 
 pub use error::JournalError;
+pub use evidence::{EVIDENCE, keep as keep_evidence};
 pub use keys::{Keys, PUBLIC_KEY, PublicKey, SEALING_KEY, SIGNING_KEY};
 pub use problem::{Problem, Verification};
 pub use run_log::RunLog;
@@ -208,6 +210,14 @@ impl Journal {
     /// `Corrupt`, `Store`.
     pub async fn runs(&self) -> Result<Vec<RunId>, JournalError> {
         read::runs(&self.inner.store, &mut *self.connection().await?).await
+    }
+
+    /// Every run and the number of its last record: what has changed since somebody last looked. Not checked; read the records for that.
+    ///
+    /// # Errors
+    /// `Corrupt`, `Store`.
+    pub async fn lengths(&self) -> Result<Vec<(RunId, u64)>, JournalError> {
+        read::lengths(&self.inner.store, &mut *self.connection().await?).await
     }
 
     /// The hash of the last checkpoint: it stands for everything in the journal. Kept elsewhere, it shows later that nothing was

@@ -154,3 +154,23 @@ pub(super) async fn runs(store: &Store, connection: &mut SqliteConnection) -> Re
     .map_err(|e| store.fault(&e))?;
     Ok(names.into_iter().map(RunId).collect())
 }
+
+/// Every run and its last record's number. One index lookup a run.
+pub(super) async fn lengths(
+    store: &Store,
+    connection: &mut SqliteConnection,
+) -> Result<Vec<(RunId, u64)>, JournalError> {
+    let rows: Vec<(String, i64)> = sqlx::query_as(
+        "WITH RECURSIVE known(run) AS (
+             SELECT min(run) FROM record
+             UNION ALL
+             SELECT (SELECT min(run) FROM record WHERE run > known.run) FROM known WHERE known.run IS NOT NULL
+         )
+         SELECT known.run, (SELECT max(seq) FROM record WHERE record.run = known.run)
+         FROM known WHERE known.run IS NOT NULL",
+    )
+    .fetch_all(connection)
+    .await
+    .map_err(|e| store.fault(&e))?;
+    Ok(rows.into_iter().map(|(run, seq)| (RunId(run), seq.cast_unsigned())).collect())
+}

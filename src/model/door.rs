@@ -24,6 +24,8 @@ pub enum DoorKind {
     Login,
     /// An SSH public key that lets its holder in.
     SshKey,
+    /// A certificate that lets its holder in; the object is its serial.
+    Certificate,
     /// A live session.
     Session,
     /// A job that runs on the account's behalf: crontab, at.
@@ -40,6 +42,7 @@ impl std::fmt::Display for DoorKind {
             Self::Password => "password",
             Self::Login => "login",
             Self::SshKey => "ssh-key",
+            Self::Certificate => "certificate",
             Self::Session => "session",
             Self::Job => "job",
             Self::Membership => "membership",

@@ -1,7 +1,8 @@
 //! What the journal records of a run, in order. The report and `resume` know nothing but these.
 
 use super::{
-    Account, Digest, DoorId, Fault, Finding, Look, Outcome, Person, Place, PlaceId, SealedId, Seen, Step, StepId, Which,
+    Account, Digest, DoorId, Evidence, Fault, Finding, Look, Outcome, Person, Place, PlaceId, SealedId, Seen, Step,
+    StepId, Which,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -22,8 +23,18 @@ impl std::fmt::Display for RunId {
 pub struct Actor {
     /// The name.
     pub name: String,
-    /// Who says so: `operating system` on the command line.
+    /// Who says so: `operating system` on the command line, [`Actor::ROSTER`] where the roster asked.
     pub asserted_by: String,
+}
+
+impl Actor {
+    /// Who vouches for what the roster asks.
+    pub const ROSTER: &'static str = "roster";
+
+    /// Whether it was the roster, and no person, who asked.
+    pub fn is_roster(&self) -> bool {
+        self.asserted_by == Self::ROSTER
+    }
 }
 
 /// The digest of one input file, taken when the run was requested.
@@ -77,10 +88,38 @@ pub enum Event {
         /// What was asked for.
         request: Box<RunRequest>,
     },
+    /// It is to begin later; the last of these counts.
+    Scheduled {
+        /// When.
+        at: Timestamp,
+        /// Who decided that.
+        by: Actor,
+    },
+    /// While it waits, the places were looked at, as far as they answered.
+    Prepared,
+    /// It is not to begin at all. Nothing follows.
+    Cancelled {
+        /// Why.
+        why: String,
+        /// Who decided that.
+        by: Actor,
+    },
+    /// The configuration is another when a run begins than when it was asked for.
+    Renewed {
+        /// Every place that it names now.
+        places: Vec<Place>,
+        /// The files as they are now.
+        inputs: Vec<InputDigest>,
+    },
     /// Work begins; also after a resume.
     Started {
         /// By whom.
         by: Actor,
+    },
+    /// The configuration has come to name more places since the run was asked for. They count as the others do.
+    PlacesAdded {
+        /// Which.
+        places: Vec<Place>,
     },
     /// A place answered and our login to it worked.
     Reached {
@@ -178,6 +217,24 @@ pub enum Event {
         target: String,
         /// Why.
         why: String,
+        /// Who.
+        by: Actor,
+    },
+    /// Somebody is about to give access back: from here on the step's doors may open.
+    Restoring {
+        /// Which step is to be taken back.
+        step: StepId,
+        /// Who.
+        by: Actor,
+    },
+    /// Somebody says that a manual step is done.
+    Closed {
+        /// Which.
+        step: StepId,
+        /// What was done, in their words.
+        note: Option<String>,
+        /// What shows it.
+        evidence: Option<Evidence>,
         /// Who.
         by: Actor,
     },

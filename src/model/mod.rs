@@ -6,6 +6,7 @@ mod door;
 mod event;
 mod fault;
 mod finding;
+mod mail;
 mod person;
 mod run;
 mod secret;
@@ -18,11 +19,12 @@ pub use door::{Door, DoorId, DoorKind};
 pub use event::{Actor, Clocks, Event, InputDigest, LookAt, Record, RunId, RunRequest};
 pub use fault::{Fault, FaultKind};
 pub use finding::{Finding, FindingKind};
+pub use mail::MailAddress;
 pub use person::{Fingerprint, Person, PersonId, WorkerStatus};
-pub use run::{DoorState, PlaceState, RunState, SecretState, StepProgress, StepState, Waiver};
+pub use run::{Closing, DoorState, PlaceState, RunState, SecretState, StepProgress, StepState, Waiver};
 pub use secret::{
     KnownTo, Part, PartKind, Phase, SealedId, SecretConsumer, SecretName, SecretRef, SecretSource, Seen, SharedSecret,
     Which,
 };
-pub use step::{Action, Chain, Outcome, Restored, Step, StepId, Undo};
+pub use step::{Action, BY_HAND, Chain, Evidence, Outcome, Restored, Step, StepId, Undo};
 pub use verdict::{Look, Proof, Residual, RunVerdict, Verdict};

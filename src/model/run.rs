@@ -1,8 +1,8 @@
 //! A run, folded from its records. `status`, `resume` and the report all read this one fold.
 
 use super::{
-    Account, Action, Actor, Clocks, Door, DoorId, Event, Fault, Finding, FindingKind, Look, LookAt, Outcome, Place,
-    PlaceId, Record, RunRequest, RunVerdict, SealedId, Seen, Step, StepId, Verdict, Which,
+    Account, Action, Actor, Clocks, Door, DoorId, Event, Evidence, Fault, Finding, FindingKind, Look, LookAt, Outcome,
+    Place, PlaceId, Record, RunRequest, RunVerdict, SealedId, Seen, Step, StepId, Verdict, Which,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -41,6 +41,19 @@ pub struct Waiver {
     pub at: Timestamp,
 }
 
+/// Somebody's word that a manual step is done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Closing {
+    /// What was done, in their words.
+    pub note: Option<String>,
+    /// What shows it.
+    pub evidence: Option<Evidence>,
+    /// Who.
+    pub by: Actor,
+    /// When.
+    pub at: Timestamp,
+}
+
 /// A step and its history.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepState {
@@ -56,6 +69,8 @@ pub struct StepState {
     pub started_at: Option<Timestamp>,
     /// When it was done.
     pub done_at: Option<Timestamp>,
+    /// By whom it was closed, if a person was asked to do it by hand.
+    pub closed: Option<Closing>,
     /// Whether and why it was given up.
     pub waived: Option<Waiver>,
     /// When and by whom it was taken back.
@@ -66,6 +81,16 @@ impl StepState {
     /// Whether it was applied (or there was nothing left to apply).
     pub fn is_done(&self) -> bool {
         matches!(self.progress, StepProgress::Done { .. })
+    }
+
+    /// Whether somebody is still to do it by hand.
+    pub fn is_asked(&self) -> bool {
+        self.step.is_by_hand() && !self.is_done() && self.waived.is_none()
+    }
+
+    /// Whether somebody should have done it by `now`, and nobody says that it is done.
+    pub fn is_overdue(&self, now: Timestamp) -> bool {
+        self.is_asked() && self.step.due.is_some_and(|due| due < now)
     }
 }
 
@@ -111,7 +136,7 @@ pub struct SecretState {
 /// Everything that the records of one run say.
 #[derive(Clone, Debug)]
 pub struct RunState {
-    /// What was asked for.
+    /// What was asked for, with the places that the configuration has come to name since.
     pub request: RunRequest,
     /// Every place of the configuration.
     pub places: BTreeMap<PlaceId, PlaceState>,
@@ -125,12 +150,22 @@ pub struct RunState {
     pub findings: Vec<Finding>,
     /// What each place looked like when it was first seen.
     pub baselines: BTreeMap<PlaceId, serde_json::Value>,
+    /// For when it was scheduled, and by whom, every time.
+    pub scheduled: Vec<(Timestamp, Actor)>,
+    /// When it was last prepared for that.
+    pub prepared: Option<Timestamp>,
+    /// When, why and by whom it was cancelled.
+    pub cancelled: Option<(Timestamp, String, Actor)>,
     /// Shared secrets by their doors.
     pub secrets: BTreeMap<DoorId, SecretState>,
     /// When work began.
     pub started: Option<Timestamp>,
     /// When the engine last stopped, and how the run then stood.
     pub ended: Option<(Timestamp, RunVerdict)>,
+    /// When the last walk came to its end; looks that were made since do not count.
+    pub walked: Option<Timestamp>,
+    /// How often in a row the engine has stopped with the run not shut.
+    pub tries: u32,
     /// Sealed values that are gone.
     pub destroyed: Vec<SealedId>,
 }
@@ -140,27 +175,25 @@ impl RunState {
     pub fn fold<'a>(records: impl IntoIterator<Item = &'a Record>) -> Option<Self> {
         let mut records = records.into_iter();
         let Event::Requested { request } = &records.next()?.event else { return None };
-        let places = request
-            .places
-            .iter()
-            .map(|place| {
-                let state = PlaceState { place: place.clone(), reached_at: None, unreached: None, waived: None };
-                (place.id.clone(), state)
-            })
-            .collect();
         let mut state = Self {
-            request: (**request).clone(),
-            places,
+            request: RunRequest { places: Vec::new(), ..(**request).clone() },
+            places: BTreeMap::new(),
             accounts: BTreeMap::new(),
             doors: BTreeMap::new(),
             steps: Vec::new(),
             findings: Vec::new(),
             baselines: BTreeMap::new(),
+            scheduled: Vec::new(),
+            prepared: None,
+            cancelled: None,
             secrets: BTreeMap::new(),
             started: None,
             ended: None,
+            walked: None,
+            tries: 0,
             destroyed: Vec::new(),
         };
+        state.add(&request.places);
         for record in records {
             state.apply(record.at, &record.event);
         }
@@ -171,12 +204,22 @@ impl RunState {
     pub fn apply(&mut self, at: Timestamp, event: &Event) {
         match event {
             Event::Requested { .. } | Event::Reported { .. } => {}
+            Event::Scheduled { at, by } => {
+                self.scheduled.push((*at, by.clone()));
+                // What was seen for another hour is old.
+                self.prepared = None;
+            }
+            Event::Prepared => self.prepared = Some(at),
+            Event::Cancelled { why, by } => self.cancelled = Some((at, why.clone(), by.clone())),
+            Event::Renewed { places, inputs } => self.renewed(places, inputs),
             Event::Started { .. } => {
                 self.started.get_or_insert(at);
                 self.ended = None;
+                self.walked = None;
                 // What is still so is found again.
                 self.findings.clear();
             }
+            Event::PlacesAdded { places } => self.add(places),
             Event::Reached { place } => {
                 if let Some(state) = self.places.get_mut(place) {
                     state.reached_at.get_or_insert(at);
@@ -207,6 +250,7 @@ impl RunState {
                             attempts: 0,
                             started_at: None,
                             done_at: None,
+                            closed: None,
                             waived: None,
                             restored: None,
                         });
@@ -268,14 +312,16 @@ impl RunState {
                     self.with_step(&StepId(target.clone()), |s| s.waived = Some(waiver));
                 }
             }
+            Event::Restoring { step, .. } => self.forget_looks(step),
+            Event::Closed { step, note, evidence, by } => self.with_step(step, |s| {
+                let note = note.clone();
+                s.progress = StepProgress::Done { outcome: Outcome::Done { note: note.clone().unwrap_or_default() } };
+                s.done_at = Some(at);
+                s.closed = Some(Closing { note, evidence: evidence.clone(), by: by.clone(), at });
+            }),
             Event::Restored { step, note, by } => {
                 self.with_step(step, |s| s.restored = Some((at, by.clone(), note.clone())));
-                // What was proved before that proves nothing any more, until somebody looks again.
-                let given_back = self.step(step).map(|s| s.step.shuts.clone()).unwrap_or_default();
-                for (_, door) in self.doors.iter_mut().filter(|(id, _)| given_back.contains(id)) {
-                    door.after = None;
-                    door.shut_since = None;
-                }
+                self.forget_looks(step);
             }
             Event::Destroyed { sealed } => {
                 for secret in self.secrets.values_mut() {
@@ -285,8 +331,63 @@ impl RunState {
                 }
                 self.destroyed.push(sealed.clone());
             }
-            Event::Ended { verdict } => self.ended = Some((at, *verdict)),
+            Event::Ended { verdict } => {
+                self.ended = Some((at, *verdict));
+                self.walked.get_or_insert(at);
+                self.tries = if *verdict == RunVerdict::Shut { 0 } else { self.tries + 1 };
+            }
         }
+    }
+
+    fn add(&mut self, places: &[Place]) {
+        for place in places {
+            if !self.places.contains_key(&place.id) {
+                let state = PlaceState { place: place.clone(), reached_at: None, unreached: None, waived: None };
+                self.places.insert(place.id.clone(), state);
+                self.request.places.push(place.clone());
+            }
+        }
+    }
+
+    /// What was proved before access is given back proves nothing any more, until somebody looks again. Not only of the doors that the step
+    /// had shut: who may log in again may have a session again, and replicas hand on to each other what is changed on one of them. So of every
+    /// door of that account, wherever in the system it is.
+    fn forget_looks(&mut self, step: &StepId) {
+        let Some(step) = self.step(step).map(|s| s.step.clone()) else { return };
+        let system = |place: &PlaceId| self.places.get(place).map(|p| &p.place.system);
+        let same = |door: &Door| {
+            step.shuts.contains(&door.id) || (door.account == step.account && system(&door.place) == Some(&step.system))
+        };
+        for door in self.doors.values_mut().filter(|d| same(&d.door)) {
+            door.after = None;
+            door.shut_since = None;
+        }
+    }
+
+    fn renewed(&mut self, places: &[Place], inputs: &[super::InputDigest]) {
+        self.request.places = places.to_vec();
+        self.request.inputs = inputs.to_vec();
+        // A place that is gone keeps what was found there; one that nothing is known of is only not asked any more.
+        self.places.retain(|id, state| state.reached_at.is_some() || places.iter().any(|p| p.id == *id));
+        for place in places {
+            self.places.entry(place.id.clone()).or_insert_with(|| PlaceState {
+                place: place.clone(),
+                reached_at: None,
+                unreached: None,
+                waived: None,
+            });
+        }
+    }
+
+    /// The hour that it waits for; nothing if it was never scheduled, has begun or was cancelled.
+    pub fn waits_until(&self) -> Option<Timestamp> {
+        let waits = self.started.is_none() && self.cancelled.is_none();
+        self.scheduled.last().filter(|_| waits).map(|(at, _)| *at)
+    }
+
+    /// Whether any access was given back: then what is open was opened on purpose.
+    pub fn is_restored(&self) -> bool {
+        self.steps.iter().any(|s| s.restored.is_some())
     }
 
     fn found(&mut self, at: Timestamp, account: &Account, facts: Option<&SealedId>) {
@@ -323,8 +424,7 @@ impl RunState {
         self.steps.iter().find(|s| s.step.id == *id)
     }
 
-    /// Whether somebody gave a step of this door up: then the door counts as looked at, but does not hold the run back
-    /// unless it is known to be open.
+    /// Whether somebody gave a step of this door, or its place, up.
     fn is_waived(&self, door: &DoorState) -> bool {
         let place = self.places.get(&door.door.place).is_some_and(|p| p.waived.is_some());
         place || self.steps.iter().any(|s| s.waived.is_some() && s.step.shuts.contains(&door.door.id))
@@ -339,20 +439,48 @@ impl RunState {
         }
     }
 
-    /// How everything stands that is on record: the verdict of a walk that has come to its end.
+    /// Whether nothing is queued any more: all is shut, or what is not was given up in writing. That is no verdict: a waiver is a
+    /// decision, and proves nothing.
+    pub fn is_settled(&self) -> bool {
+        !self.is_resumable() && !self.steps.iter().any(StepState::is_asked)
+    }
+
+    /// Whether `resume` has anything to do: what is left for people does not count, nor what was given up in writing.
+    pub fn is_resumable(&self) -> bool {
+        self.cancelled.is_none() && (self.ended.is_none() || self.worst(true) != RunVerdict::Shut)
+    }
+
+    /// How everything stands that is on record: the verdict of a walk that has come to its end. What people still have to do by hand
+    /// keeps it from being shut.
     pub fn standing(&self) -> RunVerdict {
+        let by_hand = self.steps.iter().any(|s| s.step.is_by_hand() && !s.is_done());
+        self.access().max(if by_hand { RunVerdict::Unproven } else { RunVerdict::Shut })
+    }
+
+    /// As [`RunState::standing`], without what people do by hand: a laptop that nobody has brought back opens no account. What was
+    /// waived is not stuck any more, but unproven; of doors only those that no look has proved shut all the same.
+    pub fn access(&self) -> RunVerdict {
+        let waived = self.worst(true);
+        let unproven = self.worst(false).min(RunVerdict::Unproven);
+        waived.max(unproven)
+    }
+
+    /// The worst of everything but manual steps; with `forgiven`, of everything that was not waived. A waiver does not hide what is
+    /// known to be open.
+    fn worst(&self, forgiven: bool) -> RunVerdict {
         let mut worst = RunVerdict::Shut;
         let mut at_least = |verdict: RunVerdict| worst = worst.max(verdict);
+        let counts = |waiver: &Option<Waiver>| !forgiven || waiver.is_none();
         // Somebody who can open nothing at all is more often somebody whom no rule matches.
-        if self.accounts.is_empty() && self.places.values().any(|p| p.waived.is_none()) {
+        if self.accounts.is_empty() && self.places.values().any(|p| counts(&p.waived)) {
             at_least(RunVerdict::Unproven);
         }
-        for place in self.places.values().filter(|p| p.waived.is_none()) {
+        for place in self.places.values().filter(|p| counts(&p.waived)) {
             if place.reached_at.is_none() || place.unreached.is_some() {
                 at_least(RunVerdict::Unproven);
             }
         }
-        for step in self.steps.iter().filter(|s| s.waived.is_none()) {
+        for step in self.steps.iter().filter(|s| counts(&s.waived) && !s.step.is_by_hand()) {
             match &step.progress {
                 StepProgress::Done { .. } => {}
                 StepProgress::Failed { last: true, .. } => at_least(RunVerdict::Stuck),
@@ -363,7 +491,7 @@ impl RunState {
             match door.after.as_ref().map(|(_, look)| &look.verdict) {
                 Some(Verdict::Shut { .. }) => {}
                 Some(Verdict::Open { .. }) => at_least(RunVerdict::Open),
-                _ if self.is_waived(door) => {}
+                _ if forgiven && self.is_waived(door) => {}
                 _ => at_least(RunVerdict::Unproven),
             }
         }
@@ -382,7 +510,7 @@ impl RunState {
             }
             of_kind().filter_map(|s| s.done_at).max().or(self.ended.map(|(at, _)| at))
         };
-        let all_shut = self.verdict() == RunVerdict::Shut;
+        let all_shut = self.ended.is_some() && self.access() == RunVerdict::Shut;
         let contained = last_done(|a| matches!(a, Action::Disable | Action::Revoke));
         let sessions_ended = last_done(|a| a == Action::EndSessions);
         let rotated = last_done(|a| a == Action::Rotate);

@@ -1,6 +1,7 @@
 //! What is to be done: a step, and the chain that keeps its order.
 
-use super::{Account, DoorId, PlaceId, SystemName, short_id};
+use super::{Account, Digest, DoorId, PlaceId, SystemName, short_id};
+use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +19,8 @@ pub enum Action {
     Remove,
     /// A shared secret is replaced by one that the leaver does not know.
     Rotate,
+    /// A person is asked to do something by hand; no connector does it.
+    Ask,
 }
 
 impl std::fmt::Display for Action {
@@ -28,6 +31,7 @@ impl std::fmt::Display for Action {
             Self::Revoke => "revoke",
             Self::Remove => "remove",
             Self::Rotate => "rotate",
+            Self::Ask => "ask",
         })
     }
 }
@@ -62,7 +66,13 @@ pub struct Step {
     pub shuts: Vec<DoorId>,
     /// Whether restore can take it back.
     pub reversible: bool,
+    /// By when a manual step is to be done; nothing for every other step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub due: Option<Timestamp>,
 }
+
+/// The system and the place of what people do by hand. No connector has it.
+pub const BY_HAND: &str = "by-hand";
 
 impl Step {
     /// A step that does `action` to `object` of `account`.
@@ -77,7 +87,30 @@ impl Step {
             object: object.to_string(),
             shuts,
             reversible,
+            due: None,
         }
+    }
+
+    /// A manual step: the playbook asks `of` (a mail address, or a word such as `manager`) to do `what`. Who that is, `owner`, stands as
+    /// its account, and the task as its object. Its name depends on what the playbook says, so that a resumed run, with another manager in
+    /// the roster, asks nobody twice.
+    pub fn by_hand(stage: &str, of: &str, owner: &str, what: &str, due: Timestamp) -> Self {
+        Self {
+            id: StepId(short_id(&[BY_HAND, stage, of, what])),
+            action: Action::Ask,
+            system: SystemName(BY_HAND.into()),
+            place: PlaceId(BY_HAND.into()),
+            account: owner.to_string(),
+            object: what.to_string(),
+            shuts: Vec::new(),
+            reversible: false,
+            due: Some(due),
+        }
+    }
+
+    /// Whether a person does it, and no connector.
+    pub fn is_by_hand(&self) -> bool {
+        self.action == Action::Ask
     }
 }
 
@@ -97,6 +130,19 @@ pub enum Outcome {
     AlreadyDone,
     /// There is no such account or object any more.
     Absent,
+}
+
+/// A file that shows that a manual step was done. A copy of it is kept beside the journal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// The file's name, as whoever closed the step had it.
+    pub name: String,
+    /// Its length in bytes.
+    pub size: u64,
+    /// SHA-256 of its bytes.
+    pub sha256: Digest,
+    /// The copy's name in the journal's folder `evidence`.
+    pub kept_as: String,
 }
 
 /// What restore takes back: a step, and the account as it was found before it.

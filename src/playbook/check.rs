@@ -1,9 +1,12 @@
 //! Rules for playbooks that no type can express.
 
-use super::{Playbook, Rule, Target};
+use super::{Playbook, Rule, Stage, Target};
 use crate::model::Action;
 use crate::source::{Mistake, yaml};
 use std::collections::HashMap;
+
+/// More looks after a run say nothing new.
+const MOST_LOOKS: usize = 20;
 
 /// Every mistake of `playbook`, which was read from `document`.
 pub fn check(playbook: &Playbook, document: &yaml::Document) -> Vec<Mistake> {
@@ -34,15 +37,30 @@ pub fn check(playbook: &Playbook, document: &yaml::Document) -> Vec<Mistake> {
                     "a run cannot wait so long",
                     "at most the deadline, or a day",
                 )
-                .help("later looks are made with `offboard verify RUN`"),
+                .help("later looks belong in `again`"),
         );
     }
+    again(playbook, document, &mut mistakes);
     if playbook.report.formats.is_empty() {
         let path = ["report".into(), "formats".into()];
         mistakes.push(document.error(&path, "a run without a report proves nothing", "valid here: `html`, `json`"));
     }
     stages(playbook, document, &mut mistakes);
     mistakes
+}
+
+/// The looks again, which must go up.
+fn again(playbook: &Playbook, document: &yaml::Document, mistakes: &mut Vec<Mistake>) {
+    let again = &playbook.verify.again;
+    let path = |item: usize| ["verify".into(), "again".into(), item.into()];
+    for (item, pair) in again.windows(2).enumerate().filter(|(_, pair)| pair[0] >= pair[1]) {
+        let title = format!("`{}` comes after `{}`", pair[1], pair[0]);
+        mistakes.push(document.error(&path(item + 1), title, "the looks go from soon to late"));
+    }
+    if again.len() > MOST_LOOKS {
+        let title = format!("{} looks again", again.len());
+        mistakes.push(document.error(&path(MOST_LOOKS), title, format!("at most {MOST_LOOKS} are made")));
+    }
 }
 
 fn stages(playbook: &Playbook, document: &yaml::Document, mistakes: &mut Vec<Mistake>) {
@@ -65,13 +83,30 @@ fn stages(playbook: &Playbook, document: &yaml::Document, mistakes: &mut Vec<Mis
         }
         for (item, rule) in stage.steps.iter().enumerate() {
             let at = |key| ["stages".into(), number.into(), "steps".into(), item.into(), key];
-            if rule.to != target_of(rule.action) {
-                let target = word(target_of(rule.action));
-                let title = format!("`{}` acts on {target}, not on {}", rule.action, word(rule.to));
-                mistakes.push(document.error(&at("to".into()), title, format!("did you mean `{target}`?")).help(
-                    "valid here: `disable` and `end-sessions` to `accounts`, `revoke` to `credentials`, \
+            let step = ["stages".into(), number.into(), "steps".into(), item.into()];
+            match (rule.to, target_of(rule.action)) {
+                (None, None) => asked(stage, item, &step, document, mistakes),
+                (Some(_), None) => mistakes.push(
+                    document
+                        .error(&at("to".into()), format!("`{}` acts on no account", rule.action), "leave it out")
+                        .help("whom to ask stands under `of`"),
+                ),
+                (None, Some(_)) => mistakes.push(missing(document, &step, "to")),
+                (Some(to), Some(target)) if to != target => {
+                    let (target, title) =
+                        (word(target), format!("`{}` acts on {}, not on {}", rule.action, word(target), word(to)));
+                    mistakes.push(document.error(&at("to".into()), title, format!("did you mean `{target}`?")).help(
+                        "valid here: `disable` and `end-sessions` to `accounts`, `revoke` to `credentials`, \
                          `remove` to `entitlements`, `rotate` to `shared-secrets`",
-                ));
+                    ));
+                }
+                (Some(_), Some(_)) => {}
+            }
+            let only_of_ask =
+                [("of", rule.of.is_some()), ("what", rule.what.is_some()), ("within", rule.within.is_some())];
+            for (key, _) in only_of_ask.iter().filter(|(_, is_there)| *is_there && rule.action != Action::Ask) {
+                let title = format!("`{key}` belongs to `ask`, not to `{}`", rule.action);
+                mistakes.push(document.error(&at((*key).into()), title, "leave it out"));
             }
             if rule.families.as_ref().is_some_and(Vec::is_empty) {
                 mistakes.push(document.error(
@@ -135,13 +170,51 @@ fn disabled_before(playbook: &Playbook, number: usize, rule: &Rule) -> bool {
         .all(|family| earlier().any(|other| other.action == Action::Disable && other.covers(family)))
 }
 
-/// What an action acts on.
-fn target_of(action: Action) -> Target {
+/// The longest sentence that a person is asked to read, in characters.
+const LONGEST_TASK: usize = 300;
+
+/// The rules of `ask`, the step `item` of `stage`, which stands at `path`.
+fn asked(stage: &Stage, item: usize, path: &[yaml::Node], document: &yaml::Document, mistakes: &mut Vec<Mistake>) {
+    let rule = &stage.steps[item];
+    let at = |key: &'static str| [path, &[key.into()]].concat();
+    for (key, is_there) in [("of", rule.of.is_some()), ("what", rule.what.is_some()), ("within", rule.within.is_some())]
+    {
+        if !is_there {
+            mistakes.push(
+                missing(document, path, key)
+                    .help("such as: { do: ask, of: it@example.com, what: \"Collect the laptop\", within: 2d }"),
+            );
+        }
+    }
+    if rule.families.is_some() {
+        mistakes.push(document.error(&at("in"), "a person is asked, not a system", "leave it out"));
+    }
+    let Some(what) = &rule.what else { return };
+    if what.trim().is_empty() || what.trim().contains('\n') || what.chars().count() > LONGEST_TASK {
+        mistakes.push(
+            document
+                .error(&at("what"), "this is not one sentence", "what is to be done")
+                .help(format!("say it in one line of at most {LONGEST_TASK} characters")),
+        );
+    }
+    let same = |other: &&Rule| other.action == Action::Ask && other.of == rule.of && other.what == rule.what;
+    if stage.steps[..item].iter().any(|other| same(&other)) {
+        mistakes.push(document.error(&at("what"), "this is asked twice of the same person", "the second time"));
+    }
+}
+
+fn missing(document: &yaml::Document, path: &[yaml::Node], key: &str) -> Mistake {
+    document.error(path, format!("the key `{key}` is missing"), format!("`{key}` belongs here"))
+}
+
+/// What an action acts on; nothing for what a person does.
+fn target_of(action: Action) -> Option<Target> {
     match action {
-        Action::Disable | Action::EndSessions => Target::Accounts,
-        Action::Revoke => Target::Credentials,
-        Action::Remove => Target::Entitlements,
-        Action::Rotate => Target::SharedSecrets,
+        Action::Disable | Action::EndSessions => Some(Target::Accounts),
+        Action::Revoke => Some(Target::Credentials),
+        Action::Remove => Some(Target::Entitlements),
+        Action::Rotate => Some(Target::SharedSecrets),
+        Action::Ask => None,
     }
 }
 

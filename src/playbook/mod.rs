@@ -3,31 +3,27 @@
 //! A playbook says *what*, never *how*: it names actions and what they act on, and the connectors know how. Unknown keys are
 //! mistakes, and so is a key that this version cannot honour yet: a playbook is never half obeyed.
 
+mod asked;
 mod check;
 mod selection;
 
-use crate::model::{Action, Family};
+use crate::model::{Action, Family, MailAddress};
 use crate::source::{Mistakes, Period, yaml};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use asked::Asked;
 pub use selection::select;
 
 /// What a later version will know. Written today, it is a mistake that says so.
 const LATER: &[&str] = &[
-    "ask",
     "delete",
-    "again",
     "schedule",
     "zone",
     "find",
     "except",
     "share",
     "after",
-    "within",
-    "of",
-    "what",
-    "to",
     "two-person",
     "joiner",
     "mover",
@@ -131,18 +127,28 @@ pub struct Stage {
     pub steps: Vec<Rule>,
 }
 
-/// One action, on everything of a sort.
+/// One action, on everything of a sort; or, with `ask`, something that a person is to do by hand.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Rule {
     /// What is done.
     #[serde(rename = "do")]
     pub action: Action,
-    /// To what.
-    pub to: Target,
+    /// To what. Every action but `ask` needs it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<Target>,
     /// Only on systems of these families; on all if it is left out.
     #[serde(default, rename = "in", skip_serializing_if = "Option::is_none")]
     pub families: Option<Vec<Family>>,
+    /// With `ask`: of whom, a mail address or `manager`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of: Option<Asked>,
+    /// With `ask`: what is to be done, a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub what: Option<String>,
+    /// With `ask`: how long it may take, from the start of the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub within: Option<Period>,
     /// With `rotate`: which secrets.
     #[serde(default, rename = "where", skip_serializing_if = "Option::is_none")]
     pub secrets: Option<Secrets>,
@@ -186,11 +192,15 @@ pub enum Target {
 }
 
 /// How it is proved.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Verify {
     /// Every door is looked at at once, and again for so long; a door that still opens then is reported open.
     pub until: Period,
+    /// So long after the end of the run `offboard serve` looks at every door once more, such as `[1h, 24h, 7d, 30d]`. After the last
+    /// look that finds all of them shut, the witness passwords are destroyed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub again: Vec<Period>,
 }
 
 /// What is written at the end.
@@ -199,11 +209,14 @@ pub struct Verify {
 pub struct Report {
     /// In which formats.
     pub formats: Vec<Format>,
+    /// To whom it is mailed, besides those whom `offboard.yaml` names under `mail`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub to: Vec<MailAddress>,
 }
 
 impl Default for Report {
     fn default() -> Self {
-        Self { formats: vec![Format::Html, Format::Json] }
+        Self { formats: vec![Format::Html, Format::Json], to: Vec::new() }
     }
 }
 

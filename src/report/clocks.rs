@@ -1,7 +1,7 @@
 //! The clocks that auditors ask for, against the limits that the run was started with.
 //!
 //! A limit counts from the termination: from the moment HR names, if that had come when work began; otherwise from the
-//! request (somebody who is dismissed at noon is in the roster until midnight). A moment that is not proved is no moment:
+//! hour that the run was scheduled for, or the request (somebody who is dismissed at noon is in the roster until midnight). A moment that is not proved is no moment:
 //! the clock goes on until every door behind it is shut.
 
 use super::text::span;
@@ -15,6 +15,8 @@ use serde::Serialize;
 pub enum Basis {
     /// The moment at which employment ended, as the roster has it.
     HrEffective,
+    /// The hour for which the run was scheduled last.
+    Scheduled,
     /// The moment at which the run was asked for.
     Requested,
 }
@@ -120,7 +122,11 @@ impl Clocks {
         let hr = told.hr_effective;
         let (counted_from, from) = match hr {
             Some(ends) if ends <= told.started.unwrap_or(now) => (Basis::HrEffective, ends),
-            _ => (Basis::Requested, requested),
+            // Who asks on Monday for Friday means Friday.
+            _ => match state.scheduled.last() {
+                Some((due, _)) => (Basis::Scheduled, (*due).max(requested)),
+                None => (Basis::Requested, requested),
+            },
         };
         let reached_all = state.places.values().all(|p| p.reached_at.is_some() && p.unreached.is_none());
         let all = |session: bool| reached_all && state.doors.values().filter(|d| is_session(d) == session).all(is_shut);
@@ -142,8 +148,11 @@ impl Clocks {
         };
         let other = match counted_from {
             Basis::HrEffective => Some(requested),
-            Basis::Requested => hr,
+            Basis::Requested | Basis::Scheduled => hr,
         };
+        if state.cancelled.is_some() {
+            return clocks;
+        }
         clocks.limits =
             (state.request.limits.iter()).map(|(name, seconds)| limit(&clocks, name, *seconds, other, now)).collect();
         clocks

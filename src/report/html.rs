@@ -3,7 +3,7 @@
 use super::doors::{DoorLine, Word};
 use super::lanes::Lanes;
 use super::needs::{Need, needs};
-use super::rest::StepLine;
+use super::rest::{ByHand, StepLine};
 use super::text::{self, NAME, WORDS, count, cut, in_fours, number, span};
 use super::words::Tone;
 use super::{Basis, Limit, Met, Report, SystemClock, whole_seconds};
@@ -149,6 +149,7 @@ impl Page<'_> {
             DoorKind::Password => "Password",
             DoorKind::Login => "Login",
             DoorKind::SshKey => "SSH key",
+            DoorKind::Certificate => "Certificate",
             DoorKind::Session => "Live sessions",
             DoorKind::Job => "Scheduled jobs",
             DoorKind::Membership => "Membership",
@@ -200,6 +201,20 @@ impl Page<'_> {
         format!("{}: {}", count(c.doors, "way in", "ways in"), parts.join(", "))
     }
 
+    /// Steps that connectors did.
+    fn steps(&self) -> Vec<&StepLine> {
+        self.r.steps.iter().filter(|step| step.by_hand.is_none()).collect()
+    }
+
+    /// Steps that people do, each with how it stands.
+    fn by_hand(&self) -> Vec<(&StepLine, &ByHand)> {
+        self.r.steps.iter().filter_map(|step| Some((step, step.by_hand.as_ref()?))).collect()
+    }
+
+    fn bytes(&self, size: &u64) -> String {
+        count(usize::try_from(*size).unwrap_or(usize::MAX), "byte", "bytes")
+    }
+
     /// A step that was done proves nothing, so it has no mark.
     fn step_tone(&self, step: &StepLine) -> Option<Tone> {
         match step.outcome {
@@ -216,6 +231,7 @@ impl Page<'_> {
             "absent" => "there was nothing left to do it to",
             "failed" => "failed, to be tried again",
             "stuck" => "stuck",
+            "asked" => "asked",
             "started" => "begun; whether it took effect is not known",
             _ => "not begun",
         }
@@ -238,9 +254,15 @@ impl Page<'_> {
         limit.result()
     }
 
+    /// Whether the run waits for its hour, or was cancelled before it.
+    fn has_not_begun(&self) -> bool {
+        self.r.scheduled.is_some() || self.r.cancelled.is_some()
+    }
+
     fn counted_from(&self) -> String {
         match self.r.clocks.counted_from {
             Basis::HrEffective => "Limits count from the end of employment, as HR gave it.".to_string(),
+            Basis::Scheduled => "Limits count from the hour that the run was scheduled for.".to_string(),
             Basis::Requested if self.r.clocks.hr_effective.is_some() => {
                 "Limits count from the request: it came before the end of employment that HR gave.".to_string()
             }
@@ -252,7 +274,7 @@ impl Page<'_> {
     fn otherwise(&self) -> Option<String> {
         let (other, before) = match self.r.clocks.counted_from {
             Basis::HrEffective => ("the request", "before the request"),
-            Basis::Requested => ("the end of employment", "before employment ended"),
+            Basis::Requested | Basis::Scheduled => ("the end of employment", "before employment ended"),
         };
         let limits = self.r.clocks.limits.iter().filter(|l| l.reached.is_some());
         let parts: Vec<_> = limits

@@ -1,4 +1,4 @@
-//! What needs a person, worst first: open, stuck, unreached, unproven, not done yet, findings; then what was given up or given
+//! What needs a person, worst first: a journal that does not verify, open, stuck, unreached, unproven, not done yet, findings; then what was given up or given
 //! back. The page and the terminal show the same list.
 
 use super::Report;
@@ -32,6 +32,21 @@ pub struct Need {
 /// What needs a person, worst first.
 pub(super) fn needs(report: &Report) -> Vec<Need> {
     let mut needs: Vec<Need> = Vec::new();
+    if report.journal.problems > 0 {
+        let problems = count(usize::try_from(report.journal.problems).unwrap_or(usize::MAX), "problem", "problems");
+        needs.push(Need {
+            tone: Tone::Open,
+            word: "journal",
+            what: format!("The journal does not verify: {problems}"),
+            means: "Records were changed, removed or put in after they were signed. Nothing that this says can be believed until that is explained."
+                .into(),
+            words: None,
+            hint: Some("offboard journal verify says what was changed; keep the file as evidence, and restore the last backup".into()),
+        });
+    }
+    if report.scheduled.is_some() || report.cancelled.is_some() {
+        return needs;
+    }
     needs.extend(report.doors.iter().filter(|d| d.after == Word::Open).map(|d| open(report, d)));
     needs.extend(report.steps.iter().filter(|s| s.outcome == "stuck" && s.waived.is_none()).map(|s| stuck(report, s)));
     needs.extend(report.unreached.iter().filter(|u| u.waived.is_none()).map(unreached));
@@ -51,6 +66,7 @@ pub(super) fn needs(report: &Report) -> Vec<Need> {
     }
     let waiting = |s: &&StepLine| s.waived.is_none() && matches!(s.outcome, "planned" | "started" | "failed");
     needs.extend(report.steps.iter().filter(waiting).map(|s| stuck(report, s)));
+    needs.extend(report.steps.iter().filter(|s| s.is_asked()).map(|s| asked(report, s)));
     for (kind, word) in [
         (FindingKind::Ambiguous, "ambiguous"),
         (FindingKind::Unknown, "unknown"),
@@ -135,6 +151,25 @@ fn stuck(report: &Report, step: &StepLine) -> Need {
         means: tries,
         words: step.note.as_ref().map(|note| cut(note, WORDS)),
         hint: step.hint.as_ref().map(|hint| cut(hint, WORDS)),
+    }
+}
+
+/// Something that a person is to do by hand.
+fn asked(report: &Report, step: &StepLine) -> Need {
+    let overdue = step.by_hand.as_ref().is_some_and(|by_hand| by_hand.overdue);
+    let due = step.by_hand.as_ref().map(|by_hand| text::moment(by_hand.due, report.reader_zone())).unwrap_or_default();
+    let was = if overdue { "was due" } else { "is due" };
+    Need {
+        tone: if overdue { Tone::Unproven } else { Tone::Waiting },
+        word: if overdue { "overdue" } else { "by hand" },
+        what: cut(&step.object, WORDS),
+        means: format!("Asked of {}; it {was} by {due}.", cut(&step.account, NAME)),
+        words: None,
+        hint: Some(format!(
+            "offboard done {} {} --evidence FILE, or --note TEXT",
+            cut(&report.run.0, 16),
+            cut(&step.id.0, 16)
+        )),
     }
 }
 

@@ -3,7 +3,8 @@
 use super::doors::place;
 use super::text;
 use crate::model::{
-    Action, Actor, Digest, Event, LookAt, Outcome, PlaceId, Record, RunState, StepId, StepProgress, SystemName, Waiver,
+    Action, Actor, Closing, Digest, Event, LookAt, Outcome, PlaceId, Record, RunState, StepId, StepProgress,
+    SystemName, Waiver,
 };
 use jiff::Timestamp;
 use serde::Serialize;
@@ -18,6 +19,8 @@ pub struct Journal {
     pub records: u64,
     /// The fingerprint of the key that signs checkpoints.
     pub key: Option<String>,
+    /// How many problems the verification of the whole journal found, of whatever run. With any, nothing here can be believed.
+    pub problems: u64,
     /// The last checkpoint's signature.
     pub signature: Option<String>,
 }
@@ -61,6 +64,21 @@ pub(super) fn unreached(state: &RunState) -> Vec<Unreached> {
     list
 }
 
+/// That a run was cancelled before it began.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Cancelled {
+    /// When.
+    pub at: Timestamp,
+    /// Why.
+    pub why: String,
+    /// By whom.
+    pub by: Actor,
+}
+
+pub(super) fn cancelled(state: &RunState) -> Option<Cancelled> {
+    state.cancelled.clone().map(|(at, why, by)| Cancelled { at, why, by })
+}
+
 /// Something that was given up, in writing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct WaivedLine {
@@ -80,7 +98,10 @@ pub(super) fn waived(state: &RunState) -> Vec<WaivedLine> {
     });
     let steps = state.steps.iter().filter_map(|s| {
         let (_, address) = place(state, &s.step.place);
-        let what = format!("{} {} on {address}", s.step.action, s.step.account);
+        let what = match s.step.is_by_hand() {
+            true => format!("{} (asked of {})", s.step.object, s.step.account),
+            false => format!("{} {} on {address}", s.step.action, s.step.account),
+        };
         Some(WaivedLine { target: s.step.id.0.clone(), what, waiver: s.waived.clone()? })
     });
     places.chain(steps).collect()
@@ -103,7 +124,7 @@ pub struct StepLine {
     pub account: String,
     /// What of the account.
     pub object: String,
-    /// `done`, `already-done`, `absent`, `failed` (tried again), `stuck`, `started`, `planned`.
+    /// `done`, `already-done`, `absent`, `failed` (tried again), `stuck`, `started`, `planned`; of a manual step `asked` or `done`.
     pub outcome: &'static str,
     /// What was changed, or why it failed.
     pub note: Option<String>,
@@ -123,9 +144,31 @@ pub struct StepLine {
     pub waived: Option<Waiver>,
     /// Whether it was taken back.
     pub restored: bool,
+    /// What only a manual step has. Its `account` is who was asked, its `object` what for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by_hand: Option<ByHand>,
 }
 
-pub(super) fn steps(state: &RunState, records: &[Record]) -> Vec<StepLine> {
+/// How a manual step stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ByHand {
+    /// By when it is to be done.
+    pub due: Timestamp,
+    /// Whether that is over, and nobody says that it is done.
+    pub overdue: bool,
+    /// Who says that it is done, and what shows it.
+    pub closed: Option<Closing>,
+}
+
+impl StepLine {
+    /// Whether a person is still to do it.
+    pub fn is_asked(&self) -> bool {
+        self.by_hand.as_ref().is_some_and(|by_hand| by_hand.closed.is_none()) && self.waived.is_none()
+    }
+}
+
+/// The steps as of `now`.
+pub(super) fn steps(state: &RunState, records: &[Record], now: Timestamp) -> Vec<StepLine> {
     let mut starter: Option<&Actor> = None;
     let mut by: HashMap<&StepId, &Actor> = HashMap::new();
     for record in records {
@@ -139,6 +182,7 @@ pub(super) fn steps(state: &RunState, records: &[Record]) -> Vec<StepLine> {
     }
     let line = |s: &crate::model::StepState| {
         let (outcome, note, hint) = match &s.progress {
+            StepProgress::Planned | StepProgress::Started if s.step.is_by_hand() => ("asked", None, None),
             StepProgress::Planned => ("planned", None, None),
             StepProgress::Started => ("started", None, None),
             StepProgress::Done { outcome: Outcome::Done { note } } => ("done", Some(note.clone()), None),
@@ -166,6 +210,7 @@ pub(super) fn steps(state: &RunState, records: &[Record]) -> Vec<StepLine> {
             reversible: s.step.reversible,
             waived: s.waived.clone(),
             restored: s.restored.is_some(),
+            by_hand: s.step.due.map(|due| ByHand { due, overdue: s.is_overdue(now), closed: s.closed.clone() }),
         }
     };
     state.steps.iter().map(line).collect()

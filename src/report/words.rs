@@ -4,6 +4,7 @@ use super::doors::{DoorLine, Word};
 use super::text::{count, cut, moment, number};
 use super::{Report, rest};
 use crate::model::{Owner, Proof, RunState, RunVerdict};
+use jiff::Timestamp;
 use serde::Serialize;
 
 /// How a headline, a mark or a line is to be seen: word, mark and colour go together.
@@ -90,12 +91,17 @@ pub struct Counts {
     pub stuck: usize,
     /// Steps that are neither done nor stuck nor waived.
     pub unfinished: usize,
+    /// Manual steps that nobody has closed or given up. They are not among `steps`.
+    pub asked: usize,
+    /// Of these, overdue.
+    pub overdue: usize,
 }
 
 impl Counts {
-    pub(super) fn of(state: &RunState, doors: &[DoorLine]) -> Self {
+    pub(super) fn of(state: &RunState, doors: &[DoorLine], now: Timestamp) -> Self {
         let many = |wanted: fn(&DoorLine) -> bool| doors.iter().filter(|d| wanted(d)).count();
-        let steps = rest::steps(state, &[]);
+        let (by_hand, steps): (Vec<_>, Vec<_>) =
+            rest::steps(state, &[], now).into_iter().partition(|s| s.by_hand.is_some());
         let left = |wanted: &[&str]| steps.iter().filter(|s| s.waived.is_none() && wanted.contains(&s.outcome)).count();
         let ambiguous = |(account, _): &&(crate::model::Account, _)| matches!(account.owner, Owner::Ambiguous { .. });
         Self {
@@ -115,15 +121,22 @@ impl Counts {
             steps: steps.len(),
             stuck: left(&["stuck"]),
             unfinished: left(&["planned", "started", "failed"]),
+            asked: by_hand.iter().filter(|s| s.is_asked()).count(),
+            overdue: state.steps.iter().filter(|s| s.is_overdue(now)).count(),
         }
     }
 }
 
-/// The headline: what the run's verdict may be called without saying more than was proved. A waived door keeps the run from
-/// being held back, not from being unproven.
+/// The headline: what the run's verdict may be called without saying more than was proved. A run that only waivers hold back says so.
 pub(super) fn headline(report: &Report) -> (Tone, &'static str) {
     let counts = &report.counts;
     let tone = Tone::from(report.verdict);
+    if report.cancelled.is_some() {
+        return (Tone::Waiting, "Cancelled");
+    }
+    if report.scheduled.is_some() {
+        return (Tone::Waiting, "Scheduled");
+    }
     match report.verdict {
         RunVerdict::Open => (tone, "Open"),
         RunVerdict::Stuck => (tone, "Stuck"),
@@ -133,8 +146,12 @@ pub(super) fn headline(report: &Report) -> (Tone, &'static str) {
         RunVerdict::Unproven if counts.doors == 0 && counts.unreached == 0 && report.ended.is_some() => {
             (tone, "Nothing found")
         }
+        RunVerdict::Unproven if report.settled => (tone, "Shut, except what was waived"),
+        RunVerdict::Unproven if counts.asked > 0 && !report.resumable => {
+            let waived = counts.unproven + counts.unreached > 0;
+            (tone, if waived { "Shut, except what was waived and work by hand" } else { "Shut, except work by hand" })
+        }
         RunVerdict::Unproven => (tone, "Unproven"),
-        RunVerdict::Shut if counts.unproven + counts.unreached > 0 => (Tone::Unproven, "Shut, except what was waived"),
         RunVerdict::Shut => (tone, "Shut"),
     }
 }
@@ -142,6 +159,9 @@ pub(super) fn headline(report: &Report) -> (Tone, &'static str) {
 /// The verdict in sentences, without the headline.
 pub(super) fn summary(report: &Report) -> String {
     let counts = &report.counts;
+    if let Some(said) = not_begun(report) {
+        return said;
+    }
     let mut said = vec![doors(report)];
     if counts.open > 0 {
         let first = report.doors.iter().find(|d| d.after == Word::Open);
@@ -185,7 +205,19 @@ pub(super) fn summary(report: &Report) -> String {
         let matches = if counts.ambiguous == 1 { "account matches" } else { "accounts match" };
         said.push(format!("{} {matches} more than one person and nothing was done to it.", number(counts.ambiguous)));
     }
-    if counts.open == 0 && report.verdict != RunVerdict::Shut {
+    if counts.asked > 0 {
+        let (verb, them) = if counts.asked == 1 { ("is", "it") } else { ("are", "all of them") };
+        let overdue = match counts.overdue {
+            0 => String::new(),
+            n if n == counts.asked && n == 1 => " and is overdue".to_string(),
+            n => format!("; {} overdue", number(n)),
+        };
+        let what = count(counts.asked, "manual step", "manual steps");
+        said.push(format!(
+            "{what} {verb} to be closed{overdue}: the run is unproven until somebody says that {them} was done."
+        ));
+    }
+    if counts.open == 0 && report.verdict != RunVerdict::Shut && report.access != RunVerdict::Shut {
         said.push("None is known to be open.".to_string());
     }
     said.extend(residual(report));
@@ -196,6 +228,26 @@ pub(super) fn summary(report: &Report) -> String {
         said.push("The run has not ended.".to_string());
     }
     said.join(" ")
+}
+
+/// Of a run that waits, or that was cancelled before it began. Whatever was seen of it until then, nothing was done.
+fn not_begun(report: &Report) -> Option<String> {
+    let counts = &report.counts;
+    let seen = match counts.doors {
+        0 => String::new(),
+        n => format!(
+            " {} known from a look beforehand.",
+            if n == 1 { "1 way in is".into() } else { format!("{} ways in are", number(n)) }
+        ),
+    };
+    if let Some(cancelled) = &report.cancelled {
+        let (by, vouched) = (cut(&cancelled.by.name, 60), cut(&cancelled.by.asserted_by, 60));
+        let at = moment(cancelled.at, report.reader_zone());
+        let why = sentence(&cut(&cancelled.why, 200));
+        return Some(format!("Nothing was done: {by} ({vouched}) cancelled the run on {at}: {why}{seen}"));
+    }
+    let due = report.scheduled?;
+    Some(format!("Nothing is done until {}.{seen}", moment(due, report.reader_zone())))
 }
 
 fn doors(report: &Report) -> String {

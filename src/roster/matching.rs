@@ -45,6 +45,12 @@ impl Matcher {
         LearnedKeys::new(Arc::clone(&self.keys))
     }
 
+    /// The manager of `person`, if the roster has them and they are somebody else.
+    pub fn manager_of(&self, person: &Person) -> Option<&Person> {
+        let manager = self.roster.get(&person.manager.as_ref()?.0)?;
+        (folded(&manager.id.0) != folded(&person.id.0)).then_some(manager)
+    }
+
     /// The accounts that `offboard.yaml` maps to `person`.
     pub fn accounts_of(&self, person: &PersonId) -> Vec<(SystemName, String)> {
         let theirs = self.mappings.iter().filter(|mapping| folded(&mapping.person) == folded(&person.0));

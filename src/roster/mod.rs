@@ -16,6 +16,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 
+pub use csv::zone;
 pub use keys::LearnedKeys;
 pub use matching::Matcher;
 

@@ -3,7 +3,21 @@
 //!
 //! Several processes may have it open: `offboard serve` claims from it, commands put into it. It holds no secret.
 
+mod due;
+mod known;
+mod orders;
+mod outbox;
+#[cfg(test)]
+mod tests;
+
+pub use due::{Claim, Due, Kind};
+pub use known::{Known, Phase};
+pub use orders::{Asked, OrderId, Standing};
+pub use outbox::{Attachment, Content, Delivery, Mail, Sending, Undelivered};
+
 use crate::model::{Fault, FaultKind};
+use jiff::Timestamp;
+use sqlx::ConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
@@ -14,7 +28,19 @@ use std::time::Duration;
 pub const FILE: &str = "store.sqlite";
 
 /// Every part's tables.
-const SCHEMA: &[&str] = &[];
+const SCHEMA: &[&str] = &[
+    due::TABLE,
+    due::INDEX,
+    known::TABLE,
+    known::INDEX,
+    known::SEEN,
+    known::SERVING,
+    orders::TABLE,
+    orders::INDEX,
+    outbox::MAIL,
+    outbox::DELIVERY,
+    outbox::DUE,
+];
 
 /// The open store. Clones share it.
 #[derive(Clone, Debug)]
@@ -40,8 +66,9 @@ impl Store {
             .filename(&path)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(Duration::from_secs(10));
-        let pool = SqlitePoolOptions::new().max_connections(4).connect_lazy_with(options);
+            .busy_timeout(Duration::from_secs(10))
+            .disable_statement_logging();
+        let pool = SqlitePoolOptions::new().max_connections(4).test_before_acquire(false).connect_lazy_with(options);
         let store = Self { pool, path };
         for table in SCHEMA.iter().copied() {
             sqlx::query(table).execute(&store.pool).await.map_err(|e| store.fault(&e))?;
@@ -49,10 +76,26 @@ impl Store {
         Ok(store)
     }
 
+    /// Lets go of the file.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+
     /// What `sqlx` says, in our words.
     fn fault(&self, error: &sqlx::Error) -> Fault {
-        Fault::new(FaultKind::Unexpected, format!("{}: cannot be used", self.path.display()))
-            .because(error)
-            .hint("check the disk and the file's owner; the store can be deleted, but what was scheduled is then lost")
+        Fault::new(FaultKind::Unexpected, format!("{}: cannot be used", self.path.display())).because(error).hint(
+            "check the disk and the file's owner; what is due is found again from the journal if the store is deleted",
+        )
     }
+}
+
+/// As the store keeps times: milliseconds since 1970, UTC.
+fn millis(at: Timestamp) -> i64 {
+    at.as_millisecond()
+}
+
+/// A time as it was kept.
+fn time(millis: i64) -> Timestamp {
+    // What is out of range was not written by us; it is due at once rather than never.
+    Timestamp::from_millisecond(millis).unwrap_or(Timestamp::UNIX_EPOCH)
 }

@@ -6,6 +6,7 @@
 mod lab;
 
 mod ldap;
+mod openvpn;
 mod postgres;
 mod ssh;
 mod suite;

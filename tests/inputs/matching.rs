@@ -15,7 +15,7 @@ E3,John Doe,john.doe@example.com,jdoe,active
 ";
 
 fn roster() -> Arc<Roster> {
-    Arc::new(Roster::from_csv(ROSTER.as_bytes(), "roster.csv").unwrap())
+    Arc::new(Roster::from_csv(ROSTER.as_bytes(), "roster.csv", None).unwrap())
 }
 
 fn key(name: &str) -> Fingerprint {
@@ -325,7 +325,7 @@ proptest! {
     #[test]
     fn whatever_is_matched_is_backed_by_exactly_one_person((csv, mut accounts, declared) in world()) {
         // Rosters with a name twice are refused; that is another test's.
-        let Ok(roster) = Roster::from_csv(csv.as_bytes(), "roster.csv") else { return Ok(()) };
+        let Ok(roster) = Roster::from_csv(csv.as_bytes(), "roster.csv", None) else { return Ok(()) };
         let declared: Vec<KeyOf> = declared
             .iter()
             .map(|(person, n)| KeyOf { person: id(&format!("E{person}")), key: key(&format!("k{n}")) })

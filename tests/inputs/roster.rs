@@ -4,11 +4,11 @@ use proptest::prelude::*;
 const HEADER: &str = "id,name,e-mail,user name,manager,department,worker type,status,reason,end date,zone";
 
 fn read(csv: &str) -> Roster {
-    Roster::from_csv(csv.as_bytes(), "roster.csv").unwrap_or_else(|mistakes| panic!("{mistakes}"))
+    Roster::from_csv(csv.as_bytes(), "roster.csv", None).unwrap_or_else(|mistakes| panic!("{mistakes}"))
 }
 
 fn complaint(csv: impl AsRef<[u8]>) -> String {
-    match Roster::from_csv(csv.as_ref(), "roster.csv") {
+    match Roster::from_csv(csv.as_ref(), "roster.csv", None) {
         Ok(roster) => panic!("accepted: {:?}", roster.people()),
         Err(mistakes) => mistakes.to_string(),
     }
@@ -141,13 +141,13 @@ proptest! {
 
     #[test]
     fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-        let _ = Roster::from_csv(&bytes, "roster.csv");
-        let _ = Roster::from_csv(&[b"id,name,status\n".as_slice(), &bytes].concat(), "roster.csv");
+        let _ = Roster::from_csv(&bytes, "roster.csv", None);
+        let _ = Roster::from_csv(&[b"id,name,status\n".as_slice(), &bytes].concat(), "roster.csv", None);
     }
 
     #[test]
     fn no_text_makes_it_panic(csv in r#"(E1|,|"|\n|\r\n|active|2026-11-22|Asia/Kolkata|é|\x1b|;){0,60}"#) {
-        if let Err(mistakes) = Roster::from_csv(format!("{HEADER}\n{csv}").as_bytes(), "roster.csv") {
+        if let Err(mistakes) = Roster::from_csv(format!("{HEADER}\n{csv}").as_bytes(), "roster.csv", None) {
             let shown = mistakes.render(false);
             prop_assert!(!shown.chars().any(|c| c.is_control() && c != '\n'), "{:?}", shown);
         }

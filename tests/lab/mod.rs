@@ -18,7 +18,7 @@ const HOSTS: [&str; 5] = ["web1", "web2", "db1", "bastion", "backup"];
 const DEPLOY_HOSTS: [&str; 3] = ["web1", "web2", "db1"];
 const ROOT_HOST: &str = "web2";
 /// How long a real client may take to be let in or refused.
-const CLIENT_SECONDS: u32 = 10;
+const CLIENT_SECONDS: u32 = 60;
 
 enum Use {
     Shared(#[allow(dead_code)] RwLockReadGuard<'static, ()>),
@@ -131,7 +131,7 @@ impl Planter {
 
     /// Waits for the session to be cut by the run; it does not end by itself.
     pub fn wait_for_end(&mut self) {
-        let end = Instant::now() + Duration::from_secs(10);
+        let end = Instant::now() + Duration::from_secs(120);
         while self.child.try_wait().unwrap().is_none() {
             assert!(Instant::now() < end, "the leaver's session was not cut");
             std::thread::sleep(Duration::from_millis(50));
@@ -202,6 +202,12 @@ impl Lab {
         Self::person_named(&user, "Leela Venkat", "terminated,involuntary")
     }
 
+    /// A leaver of that name.
+    pub fn person_called(&self, name: &str) -> LabPerson {
+        let user = self.fresh_user();
+        Self::person_named(&user, name, "terminated,involuntary")
+    }
+
     /// Somebody who has not left.
     pub fn active_person(&self) -> LabPerson {
         let user = self.fresh_user();
@@ -218,7 +224,7 @@ impl Lab {
 
     /// Every secret that offboard itself uses.
     pub fn operator_secrets(&self) -> Vec<String> {
-        ["ldap", "ldap-control", "postgres", "postgres-control"]
+        ["ldap", "ldap-control", "postgres", "postgres-control", "smtp"]
             .iter()
             .map(|name| std::fs::read_to_string(self.root.join("secrets").join(name)).unwrap().trim_end().to_string())
             .collect()
@@ -386,6 +392,50 @@ impl Lab {
         session
     }
 
+    /// The real client of the VPN, in a network of its own; with `command` as what it runs once the tunnel is up.
+    pub fn vpn_command(&self, user: &str, profile: &Path, command: &[&str]) -> Command {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("lab/vpn-client");
+        let mut client = Command::new(path);
+        client.arg(user).args(command).env("PROFILE", profile).env("VPN_WAIT", CLIENT_SECONDS.to_string());
+        client
+    }
+
+    /// The person's VPN profile: address, certificate, key.
+    pub fn vpn_profile(person: &LabPerson) -> PathBuf {
+        person.key.with_file_name("vpn.ovpn")
+    }
+
+    /// Whether the VPN lets the person in.
+    pub fn vpn(&self, person: &LabPerson, profile: &Path) -> bool {
+        let output = run(&mut self.vpn_command(&person.user, profile, &["ping", "-c1", "-W2", "10.66.0.1"]));
+        if !output.status.success() {
+            println!("vpn {}: {}", person.user, text(&output.stderr).trim_end());
+        }
+        output.status.success()
+    }
+
+    /// A tunnel that stays: it answers as long as packets come back through it.
+    pub fn vpn_session(&self, person: &LabPerson, profile: &Path) -> LabSession {
+        self.vpn_session_to(person, profile, "10.66.0.1")
+    }
+
+    /// The same to another gateway than the company's.
+    pub fn vpn_session_to(&self, person: &LabPerson, profile: &Path, peer: &str) -> LabSession {
+        let mut client = self.vpn_command(&person.user, profile, &["sh"]);
+        client.env("PEER", peer);
+        let ask = "ping -c1 -W2 $PEER >/dev/null && echo still-here || echo gone\n";
+        let mut session = session(format!("vpn {}", person.user), client, ask);
+        assert!(session.is_alive(), "{} does not open", session.name);
+        session
+    }
+
+    /// The VPN gateway, by its administrator: `lab/seed/gateway.sh`.
+    pub fn gateway(&self, arguments: &[&str]) -> String {
+        let output = self.on("vpn", &[&["/etc/openvpn/gateway"], arguments].concat());
+        assert!(output.status.success(), "gateway {arguments:?}: {}", text(&output.stderr));
+        text(&output.stdout)
+    }
+
     /// A second key of the person's in their own account on one host and in deploy on another, in no directory.
     pub fn undeclared_key(&self, person: &LabPerson, own: &str, deploy: &str) -> PathBuf {
         let key = person.key.with_file_name("undeclared");
@@ -485,9 +535,11 @@ impl Lab {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
     }
 
-    /// Changes one byte inside a record's text.
-    pub fn tamper(&self, journal: &Path) {
-        let change = "UPDATE record SET body = replace(body, 'step-done', 'step-dome'); SELECT changes();";
+    /// Changes one byte inside the text of records; not of the run `but`.
+    pub fn tamper(&self, journal: &Path, but: &str) {
+        let change = format!(
+            "UPDATE record SET body = replace(body, 'step-done', 'step-dome') WHERE run <> '{but}'; SELECT changes();"
+        );
         let output = run(Command::new("sqlite3").arg(journal).arg(change));
         assert!(output.status.success() && text(&output.stdout).trim() != "0", "{}", text(&output.stderr));
     }

@@ -176,14 +176,24 @@ async fn a_lock_holds_against_a_second_worker_and_a_storm_of_logins() {
                         "dn: {JROE}\nchangetype: modify\nreplace: userPassword\nuserPassword: back{round}\n"
                     ));
                     let cx = cx();
-                    let (a, b) = tokio::join!(one.apply(&steps, &cx), other.apply(&steps, &cx));
-                    for outcome in a.into_iter().chain(b) {
-                        outcome.unwrap();
+                    let mut look = Look::unproven("not looked at");
+                    // A login that was begun before the lock may take it away when it ends. That is seen, and it is set again, as the
+                    // engine does it.
+                    for _ in 0..5 {
+                        let (a, b) = tokio::join!(one.apply(&steps, &cx), other.apply(&steps, &cx));
+                        for outcome in a.into_iter().chain(b) {
+                            outcome.unwrap();
+                        }
+                        // The witness stands, so nobody gets in, lock or no lock.
+                        assert!(!server.gets_in(JROE, &format!("back{round}")), "round {round}");
+                        look = one.look(&doors, true, &cx).await.remove(0);
+                        if look.verdict.word() == "shut"
+                            && server.values(JROE, "pwdAccountLockedTime") == ["000001010000Z"]
+                        {
+                            break;
+                        }
                     }
-                    let look = one.look(&doors, true, &cx).await.remove(0);
-                    // Refused mostly; where the storm let the witness in for a moment, no password is left that fits.
-                    assert_eq!(look.verdict.word(), "shut", "round {round}: {look:?}");
-                    assert!(!server.gets_in(JROE, &format!("back{round}")), "round {round}");
+                    assert_eq!(proof(&look), Some(Proof::Refused), "round {round}: {look:?}");
                     assert_eq!(server.values(JROE, "pwdAccountLockedTime"), ["000001010000Z"], "round {round}");
                 }
             });
@@ -251,11 +261,8 @@ async fn a_lock_is_unproven_while_a_connection_that_could_undo_it_is_open() {
     let change = format!("dn: {JROE}\nchangetype: modify\nreplace: description\ndescription: bound\n\n");
     let padding = format!("# {}\n", "-".repeat(76)).repeat(200);
     held.stdin.as_mut().unwrap().write_all(format!("{change}{padding}").as_bytes()).unwrap();
-    let bound = (0..200).any(|_| {
-        std::thread::sleep(std::time::Duration::from_millis(25));
-        server.values(JROE, "description") == ["bound"]
-    });
-    assert!(bound, "the client is connected");
+    let bound = || server.values(JROE, "description") == ["bound"];
+    assert!(crate::server::comes_to_pass(bound), "the client is connected");
     let (mut link, account, _, look) = lock_with(&server, false).await;
     assert_eq!(look.verdict.word(), "unproven", "{look:?}");
     for words in ["1 connection(s) bound as this entry", "set a new password", "offboard verify or resume"] {

@@ -2,7 +2,9 @@
 
 use crate::slapd::*;
 use nix::sys::signal::Signal;
+use offboard::connector::Cx;
 use offboard::model::*;
+use std::time::Duration;
 
 async fn open_fault(server: &Slapd, change: impl FnOnce(&mut offboard::connectors::ldap::Settings)) -> Fault {
     let mut settings = server.settings();
@@ -81,17 +83,18 @@ async fn ldaps_to_a_plain_port_is_misconfigured_or_unreachable_but_never_open() 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stopped_server_is_unproven_and_comes_back() {
     let server = Slapd::start(&Variant::default());
-    let mut link = server.open().await;
+    let connector = server.connector();
+    // Every door is waited for, so not for long; but a busy machine has to answer in that time, too.
+    let patient = Cx { timeout: Duration::from_secs(5), ..cx() };
+    let mut link = connector.open(&connector.places()[0], &patient).await.unwrap();
     let account = janes(link.as_mut()).await;
-    let steps = steps(server.connector().as_ref(), &account, Action::Disable);
+    let steps = steps(connector.as_ref(), &account, Action::Disable);
     link.apply(&steps, &cx()).await.remove(0).unwrap();
     server.signal(Signal::SIGSTOP);
-    let mut short = cx();
-    short.timeout = std::time::Duration::from_millis(300);
     for look in link.look(&account.doors, true, &cx()).await {
         assert_eq!(look.verdict.word(), "unproven", "{look:?}");
     }
-    let connector = server.connector();
+    let short = Cx { timeout: Duration::from_millis(300), ..cx() };
     let fault = match connector.open(&connector.places()[0], &short).await {
         Ok(_) => panic!("a stopped server answered"),
         Err(fault) => fault,

@@ -1,5 +1,6 @@
 //! A private slapd, and the connector pointed at it.
 
+use crate::server;
 use futures::StreamExt;
 use jiff::Timestamp;
 use offboard::connector::{Connector, Cx, Link, Scope, Wanted};
@@ -7,10 +8,10 @@ use offboard::connectors::ldap::{self, Settings};
 use offboard::model::*;
 use secrecy::SecretSlice;
 use std::fs;
-use std::net::TcpListener;
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Output};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -64,10 +65,6 @@ impl Drop for Slapd {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-fn port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 pub fn run(command: &mut Command) -> Output {
@@ -236,22 +233,15 @@ impl Slapd {
             fs::write(at(name), secret).unwrap();
             fs::set_permissions(at(name), fs::Permissions::from_mode(0o600)).unwrap();
         }
-        let (ldap, ldaps) = (port(), port());
+        let (ldap, ldaps) = (server::port(), server::port());
         // 127.0.0.2 leads to the same server, whose certificate does not carry it.
         let secure = format!(" ldaps://127.0.0.1:{ldaps} ldaps://127.0.0.2:{ldaps}");
         let urls = format!("ldap://127.0.0.1:{ldap}{}", if variant.tls { &secure } else { "" });
-        let child = Command::new("slapd")
-            .args(["-d", "none", "-f", &at("slapd.conf"), "-h", &urls])
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("slapd is installed: apt-get install slapd");
-        let server = Self { child, folder, ldap, ldaps };
-        let up = (0..200).any(|_| {
-            std::thread::sleep(Duration::from_millis(25));
-            std::net::TcpStream::connect(("127.0.0.1", ldap)).is_ok()
-        });
-        assert!(up, "slapd does not answer");
-        server
+        let mut slapd = Command::new("slapd");
+        slapd.args(["-d", "none", "-f", &at("slapd.conf"), "-h", &urls]);
+        let answers = || TcpStream::connect(("127.0.0.1", ldap)).is_ok();
+        let child = server::start(&mut slapd, Path::new(&at("log")), answers);
+        Self { child, folder, ldap, ldaps }
     }
 
     pub fn signal(&self, signal: nix::sys::signal::Signal) {
@@ -327,7 +317,7 @@ impl Slapd {
 pub fn cx() -> Cx {
     Cx {
         now: Arc::new(|| Timestamp::UNIX_EPOCH),
-        timeout: Duration::from_secs(3),
+        timeout: Duration::from_secs(20),
         baseline: None,
         seed: SecretSlice::from(vec![7; 32]),
     }

@@ -1,11 +1,11 @@
 //! A private PostgreSQL cluster on loopback: SCRAM over TLS with an authority of its own. It ends when the last test that uses it
 //! does, and with this process whatever happens.
 
+use crate::server;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
 use std::sync::{Arc, Mutex, Weak, mpsc};
-use std::time::Duration;
 
 const BIN: &str = "/usr/lib/postgresql/15/bin";
 
@@ -13,7 +13,9 @@ pub struct Cluster {
     dir: tempfile::TempDir,
     pub port: u16,
     pub postmaster: i32,
-    stop: mpsc::Sender<()>,
+    child: Child,
+    /// Dropped with the cluster: then the thread that started the server may end.
+    _stop: mpsc::Sender<()>,
 }
 
 /// The cluster that the tests of this binary share.
@@ -33,10 +35,6 @@ fn run(command: &mut Command) -> Output {
     output
 }
 
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
 /// As the system's user `postgres` if we are root: the server refuses to run as root.
 fn as_postgres(program: &str) -> Command {
     if nix::unistd::geteuid().is_root() {
@@ -46,6 +44,23 @@ fn as_postgres(program: &str) -> Command {
     } else {
         Command::new(program)
     }
+}
+
+/// The real client: over TLS with a password, or without one over the socket, where all are trusted.
+fn psql(folder: &Path, port: u16, user: &str, password: Option<&str>) -> Command {
+    let mut command = Command::new(format!("{BIN}/psql"));
+    command.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=0"]);
+    command.env_clear().env("PGUSER", user).env("PGPORT", port.to_string()).env("PGDATABASE", "postgres");
+    command.env("PGCONNECT_TIMEOUT", "20");
+    match password {
+        Some(password) => command
+            .env("PGPASSWORD", password)
+            .env("PGHOST", "127.0.0.1")
+            .env("PGSSLMODE", "verify-full")
+            .env("PGSSLROOTCERT", folder.join("ca.pem")),
+        None => command.env("PGHOST", folder),
+    };
+    command
 }
 
 impl Cluster {
@@ -131,7 +146,7 @@ impl Cluster {
             .args(["-A", "trust", "-N", "-U", "postgres", "-E", "UTF8", "--locale=C", "-D"])
             .arg(&data)
             .current_dir("/"));
-        let port = free_port();
+        let port = server::port();
         let hba = "local all all trust\nlocal replication all trust\n\
                    hostssl all cert_only 127.0.0.1/32 cert\n\
                    hostssl all no_line 127.0.0.1/32 reject\n\
@@ -163,7 +178,7 @@ impl Cluster {
         let mut copy = as_postgres(&format!("{BIN}/pg_basebackup"));
         copy.args(["-c", "fast", "-R", "-U", "postgres", "-p", &self.port.to_string(), "-h"]).arg(self.path());
         run(copy.arg("-D").arg(&data).current_dir("/"));
-        let port = free_port();
+        let port = server::port();
         let conf = std::fs::read_to_string(data.join("postgresql.conf")).unwrap();
         let conf = conf.replace(&format!("port = {}", self.port), &format!("port = {port}"));
         let conf = conf.replace(&self.path().display().to_string(), &dir.path().display().to_string());
@@ -172,36 +187,20 @@ impl Cluster {
     }
 
     fn serve(dir: tempfile::TempDir, port: u16, data: &Path, environment: &[(&str, &str)]) -> Self {
-        let log = std::fs::File::create(dir.path().join("log")).unwrap();
         let mut command = as_postgres(&format!("{BIN}/postgres"));
-        command
-            .arg("-D")
-            .arg(data)
-            .current_dir("/")
-            .stderr(log)
-            .stdout(Stdio::null())
-            .envs(environment.iter().copied());
+        command.arg("-D").arg(data).current_dir("/").envs(environment.iter().copied());
+        let (log, mut hello) = (dir.path().join("log"), psql(dir.path(), port, "postgres", None));
+        hello.args(["-c", "SELECT 1"]);
         // The kernel's parent-death signal follows the thread that starts the child, so that thread has to live as long.
         let (stop, stopped) = mpsc::channel::<()>();
-        let (started, pid) = mpsc::channel();
+        let (started, child) = mpsc::channel();
         std::thread::spawn(move || {
-            let mut child = command.spawn().unwrap();
-            started.send(child.id()).unwrap();
+            let child = server::start(&mut command, &log, || hello.output().unwrap().status.success());
+            started.send(child).unwrap();
             let _ = stopped.recv();
-            let postmaster = nix::unistd::Pid::from_raw(child.id().cast_signed());
-            let _ = nix::sys::signal::kill(postmaster, nix::sys::signal::Signal::SIGCONT);
-            let _ = nix::sys::signal::kill(postmaster, nix::sys::signal::Signal::SIGQUIT);
-            let _ = child.wait();
         });
-        let postmaster = pid.recv().unwrap().cast_signed();
-        let cluster = Self { dir, port, postmaster, stop };
-        for _ in 0..200 {
-            if cluster.psql("postgres", None).args(["-c", "SELECT 1"]).output().unwrap().status.success() {
-                return cluster;
-            }
-            std::thread::sleep(Duration::from_millis(100));
-        }
-        panic!("the server did not start: {}", cluster.log());
+        let child = child.recv().expect("the server has started, see above");
+        Self { dir, port, postmaster: child.id().cast_signed(), child, _stop: stop }
     }
 
     pub fn path(&self) -> &Path {
@@ -212,21 +211,8 @@ impl Cluster {
         String::from_utf8_lossy(&std::fs::read(self.path().join("log")).unwrap()).into_owned()
     }
 
-    /// The real client: over TLS with a password, or without one over the socket, where all are trusted.
     fn psql(&self, user: &str, password: Option<&str>) -> Command {
-        let mut command = Command::new(format!("{BIN}/psql"));
-        command.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=0"]);
-        command.env_clear().env("PGUSER", user).env("PGPORT", self.port.to_string()).env("PGDATABASE", "postgres");
-        command.env("PGCONNECT_TIMEOUT", "20");
-        match password {
-            Some(password) => command
-                .env("PGPASSWORD", password)
-                .env("PGHOST", "127.0.0.1")
-                .env("PGSSLMODE", "verify-full")
-                .env("PGSSLROOTCERT", self.path().join("ca.pem")),
-            None => command.env("PGHOST", self.path()),
-        };
-        command
+        psql(self.path(), self.port, user, password)
     }
 
     /// Runs SQL as the administrator and gives what it printed.
@@ -268,14 +254,11 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        let _ = self.stop.send(());
+        let postmaster = nix::unistd::Pid::from_raw(self.postmaster);
+        let _ = nix::sys::signal::kill(postmaster, nix::sys::signal::Signal::SIGCONT);
+        let _ = nix::sys::signal::kill(postmaster, nix::sys::signal::Signal::SIGQUIT);
         // The directory goes next; the server must be gone by then.
-        for _ in 0..100 {
-            if nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.postmaster), None).is_err() {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        let _ = self.child.wait();
     }
 }
 

@@ -46,10 +46,26 @@ async fn a_name_is_never_more_than_a_name() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leaver_who_fights_back_loses() {
     let cluster = shared();
-    cluster.admin("CREATE ROLE lock_jane LOGIN PASSWORD 'p'; CREATE ROLE loop_jane LOGIN PASSWORD 'p'; CREATE ROLE admin_jane LOGIN CREATEROLE PASSWORD 'p';
-        CREATE ROLE back_jane LOGIN PASSWORD 'p'");
     let connector = operator(&cluster, "fight_operator", "SUPERUSER");
-    let mut link = open(&connector).await.unwrap();
+    let again = || cluster.log().matches("statement: ALTER ROLE admin_jane NOLOGIN").count() > 1;
+    // Whether two statements really meet is up to the machine; so it is fought until they have.
+    for _ in 0..20 {
+        fight(&cluster, &connector).await;
+        if cluster.log().contains("tuple concurrently updated") && again() {
+            return;
+        }
+    }
+    panic!("nobody raced, or nothing had to be done again");
+}
+
+async fn fight(cluster: &Arc<Cluster>, connector: &Arc<dyn Connector>) {
+    let roles = ["lock_jane", "loop_jane", "admin_jane", "back_jane"];
+    for role in roles {
+        cluster.admin(&format!("DROP ROLE IF EXISTS {role}"));
+        let more = if role == "admin_jane" { "CREATEROLE" } else { "" };
+        cluster.admin(&format!("CREATE ROLE {role} LOGIN {more} PASSWORD 'p'"));
+    }
+    let mut link = open(connector).await.unwrap();
 
     // Holds the lock on their own row of pg_authid.
     let mut online = cluster.online("lock_jane", "p");
@@ -62,16 +78,16 @@ async fn a_leaver_who_fights_back_loses() {
     let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let again = std::thread::spawn({
         // Not a share of the cluster: it has to end when the test fails.
-        let (cluster, stop) = (Arc::downgrade(&cluster), stop.clone());
+        let (cluster, stop) = (Arc::downgrade(cluster), stop.clone());
         move || {
             while let (Some(cluster), false) = (cluster.upgrade(), stop.load(std::sync::atomic::Ordering::Relaxed)) {
                 let _ = cluster.login("back_jane", "p");
             }
         }
     });
-    for name in ["lock_jane", "loop_jane", "admin_jane", "back_jane"] {
+    for name in roles {
         let found = find(&mut *link, name).await;
-        for outcome in link.apply(&steps(&connector, &found[0]), &cx()).await {
+        for outcome in link.apply(&steps(connector, &found[0]), &cx()).await {
             outcome.unwrap_or_else(|fault| panic!("{name}: {fault:?}"));
         }
         let after = looks(&mut *link, &found[0].doors, true).await;
@@ -82,9 +98,6 @@ async fn a_leaver_who_fights_back_loses() {
     for thread in [again, looping, admin] {
         thread.join().unwrap();
     }
-    let log = cluster.log();
-    assert!(log.contains("tuple concurrently updated"), "nobody raced");
-    assert!(log.matches("statement: ALTER ROLE admin_jane NOLOGIN").count() > 1, "nothing had to be done again");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,9 @@
 //! The PostgreSQL connector against a real server, in the variants that the lab's one server does not have: operators with fewer
 //! rights, hostile names, roles without a password, a leaver who fights back.
 
+#[path = "../server/mod.rs"]
+mod server;
+
 mod cluster;
 mod hostile;
 mod planted;
@@ -25,7 +28,7 @@ const SEED: [u8; 32] = [7; 32];
 fn cx() -> Cx {
     Cx {
         now: Arc::new(|| "2026-03-01T12:00:00Z".parse().unwrap()),
-        timeout: Duration::from_secs(10),
+        timeout: Duration::from_secs(30),
         baseline: None,
         seed: SecretSlice::from(SEED.to_vec()),
     }

@@ -1,6 +1,8 @@
 //! The report says what the records say: every door, every place, and never more than was proved.
 
+mod by_hand;
 mod markup;
+mod standing;
 mod story;
 mod terminal;
 
@@ -179,7 +181,8 @@ fn what_was_waived_never_looks_shut() {
     let target = place("fleet", DB1).id.0;
     story.then(60_000, Event::Waived { target, why: "Scrapped on Friday.".into(), by: actor() });
     let report = story.report();
-    assert_eq!(report.verdict, RunVerdict::Shut, "the model counts a waived place as given up");
+    assert_eq!(report.verdict, RunVerdict::Unproven, "a waiver is a decision, not a proof");
+    assert!(report.settled, "but nothing is queued any more");
     assert_eq!(report.headline(), (Tone::Unproven, "Shut, except what was waived"));
     let html = html(&report);
     assert!(html.contains("class=\"verdict unproven\"") && html.contains("Scrapped on Friday."));

@@ -209,6 +209,7 @@ impl Story {
     pub fn report_for(&self, zone: &str) -> Report {
         let (state, records) = self.folded();
         let journal = Journal {
+            problems: 0,
             head: records.last().expect("one at least").hash.clone(),
             records: records.len() as u64,
             key: Some("SHA256:9a41c07b22d85e6f3b7714aa90cde2f1".into()),

@@ -124,11 +124,11 @@ fn all_runs() {
         .zip(["7F3K", "8A2C", "9Z0Q"])
         .map(|(story, id)| (RunId(id.into()), story.folded().0))
         .collect();
-    let text = render::list(&runs, &plain());
+    let text = render::list(&runs, at("2026-11-22T09:00:00Z"), &plain());
     narrow(&text, &[]);
-    assert_eq!(uncolored(&render::list(&runs, &colored())), text);
+    assert_eq!(uncolored(&render::list(&runs, at("2026-11-22T09:00:00Z"), &colored())), text);
     insta::assert_snapshot!("list", text);
-    assert_eq!(render::list(&[], &plain()), "No run to show.\n");
+    assert_eq!(render::list(&[], at("2026-11-22T09:00:00Z"), &plain()), "No run to show.\n");
 }
 
 #[test]
@@ -246,7 +246,7 @@ fn hostile_text_is_harmless_on_a_terminal() {
             render::status(&report, &colored()),
             render::plan(&story.request.person, nasty, &draft(&story), &colored()),
             render::accounts(nasty, &draft(&story), &colored()),
-            render::list(&[(RunId("7F3K".into()), state)], &colored()),
+            render::list(&[(RunId("7F3K".into()), state)], at("2026-11-22T09:00:00Z"), &colored()),
         ] {
             let text = uncolored(&text);
             assert!(!text.lines().any(|line| line.starts_with("error[forged]")), "{text}");

@@ -6,6 +6,7 @@
 mod lab;
 
 mod attack;
+mod by_hand;
 mod crash;
 mod main_job;
 mod mistakes;

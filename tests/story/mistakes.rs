@@ -45,7 +45,7 @@ fn mistakes_are_named_and_change_nothing() {
 fn a_wrong_host_key_a_wrong_ca_and_a_wrong_password_of_our_own() {
     let lab = Lab::shared();
     let leaver = lab.person();
-    let office = Office::new(&lab);
+    let office = Office::hasty(&lab);
     let keep = std::fs::read_to_string(office.path("known_hosts")).unwrap();
     office.edit("known_hosts", |text| {
         // Everybody's key is the first host's key now.
@@ -57,7 +57,7 @@ fn a_wrong_host_key_a_wrong_ca_and_a_wrong_password_of_our_own() {
     std::fs::write(office.path("known_hosts"), keep).unwrap();
 
     let other = lab.person();
-    let office = Office::new(&lab);
+    let office = Office::hasty(&lab);
     office.edit("secrets/postgres", |_| "not the password".into());
     let done = office.run(&other).expect(10);
     assert!(!done.out.contains("not the password") && !done.err.contains("not the password"), "our password is shown");
@@ -72,9 +72,28 @@ fn a_tampered_journal_is_exit_21() {
     let office = Office::new(&lab);
     office.run(&leaver).expect(0);
     office.offboard(&["journal", "verify"]).expect(0);
-    lab.tamper(&office.path("journal/journal.sqlite"));
+    lab.tamper(&office.path("journal/journal.sqlite"), "none");
     let done = office.offboard(&["journal", "verify"]).expect(21);
     assert!(!done.out.is_empty());
+}
+
+/// Also whoever only reads hears of it, and when it is another run's record that was changed.
+#[test]
+fn whoever_reads_a_tampered_journal_is_told() {
+    let lab = Lab::shared();
+    let (first, second) = (lab.person(), lab.person());
+    let office = Office::new(&lab);
+    office.run(&first).expect(0);
+    office.edit("roster.csv", |_| std::fs::read_to_string(lab.root().join("roster.csv")).unwrap());
+    let run = office.run(&second).expect(0).json()["run"].as_str().unwrap().to_string();
+    office.offboard(&["status", &run]).expect(0);
+    lab.tamper(&office.path("journal/journal.sqlite"), &run);
+    let told = "The journal does not verify";
+    assert!(office.offboard(&["status", &run]).expect(21).out.contains(told));
+    assert!(office.offboard(&["report", &run]).expect(21).out.contains(told));
+    assert!(office.offboard(&["verify", &run]).expect(21).out.contains(told));
+    let err = office.offboard(&["status"]).expect(21).err;
+    assert!(err.contains("does not verify"), "{err}");
 }
 
 #[test]
@@ -94,7 +113,7 @@ fn a_full_disk_under_the_journal_stops_before_anything_is_touched() {
 fn above_the_playbooks_limit_nothing_more_is_touched() {
     let lab = Lab::shared();
     let leaver = lab.person();
-    let office = Office::new(&lab);
+    let office = Office::hasty(&lab);
     office.edit("playbooks/involuntary-termination.yaml", |text| {
         text.lines()
             .map(|l| {
@@ -116,7 +135,7 @@ fn above_the_playbooks_limit_nothing_more_is_touched() {
 #[test]
 fn whoever_matches_nothing_is_not_called_shut() {
     let lab = Lab::shared();
-    let office = Office::new(&lab);
+    let office = Office::hasty(&lab);
     office.edit("roster.csv", |text| {
         text + "E7777,Vera Vapour,vvapour@sunrise.test,vvapour,E1021,Engineering,employee,terminated,involuntary,2026-11-20,Asia/Kolkata\n"
     });

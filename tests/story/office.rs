@@ -5,6 +5,22 @@ use serde_json::Value;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
+const BOOKS: [&str; 2] = ["involuntary-termination", "voluntary-departure"];
+
+/// A playbook without its last stage, the one that asks people.
+fn without_work_by_hand(book: String) -> String {
+    let mut asking = false;
+    let lines = book.lines().filter(|line| {
+        if line.starts_with("  - stage: ") {
+            asking = line.ends_with("by-hand");
+        } else if !line.starts_with(' ') {
+            asking = false;
+        }
+        !asking
+    });
+    lines.map(|line| format!("{line}\n")).collect()
+}
+
 /// A folder to run `offboard` in.
 pub struct Office {
     folder: tempfile::TempDir,
@@ -40,17 +56,39 @@ impl From<Output> for Done {
 }
 
 impl Office {
-    /// A copy of the lab's configuration with new keys, an empty journal, and playbooks that do not wait for minutes.
+    /// A copy of the lab's configuration with new keys, an empty journal, and playbooks that do not wait for many minutes, nor for people;
+    /// but long enough for a machine that is slow and busy.
     pub fn new(lab: &Lab) -> Self {
+        Self::with_work_by_hand(lab).without_work_by_hand()
+    }
+
+    /// One for runs that cannot end shut, and so last until their deadline.
+    pub fn hasty(lab: &Lab) -> Self {
+        Self::with_deadline(lab, "20s").without_work_by_hand()
+    }
+
+    /// As [`Office::new`], with the manual steps that stand in the playbooks.
+    pub fn with_work_by_hand(lab: &Lab) -> Self {
+        Self::with_deadline(lab, "2m")
+    }
+
+    fn without_work_by_hand(self) -> Self {
+        for book in BOOKS {
+            self.edit(&format!("playbooks/{book}.yaml"), without_work_by_hand);
+        }
+        self
+    }
+
+    fn with_deadline(lab: &Lab, deadline: &str) -> Self {
         let office = Self { folder: lab.office() };
-        for book in ["involuntary-termination", "voluntary-departure"] {
+        for book in BOOKS {
             let path = office.path(&format!("playbooks/{book}.yaml"));
             let text = std::fs::read_to_string(&path).unwrap();
             let text: String = text
                 .lines()
                 .map(|line| match line.split(':').next().unwrap() {
-                    "deadline" => "deadline: 20s\n".to_string(),
-                    "verify" => "verify: { until: 20s }\n".to_string(),
+                    "deadline" => format!("deadline: {deadline}\n"),
+                    "verify" => format!("verify: {{ until: {deadline} }}\n"),
                     _ => format!("{line}\n"),
                 })
                 .collect();

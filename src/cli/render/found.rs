@@ -2,7 +2,7 @@
 
 use super::house::{fault, finding};
 use super::{Style, name, wrapped};
-use crate::engine::DraftPlace;
+use crate::engine::{DraftAsk, DraftPlace};
 use crate::model::{Account, Action, Door, MatchRule, Owner, Person, Step};
 use crate::report::{Tone, text};
 use std::collections::HashSet;
@@ -29,6 +29,22 @@ pub fn plan(person: &Person, playbook: &str, places: &[DraftPlace], style: &Styl
     let steps = text::count(all.len(), "step", "steps") + &gone;
     out.push('\n');
     out + &wrapped(&format!("{steps} at {}; {}", text::count(acting, "place", "places"), totals(places)), 0)
+}
+
+/// What people will be asked to do by hand; nothing if nobody is.
+pub fn by_hand(asks: &[DraftAsk], style: &Style) -> String {
+    let mut out = String::new();
+    for ask in asks {
+        out.push_str(&wrapped(&text::cut(&ask.what, text::WORDS), 2));
+        let within = text::span(i64::try_from(ask.within.as_secs()).unwrap_or(i64::MAX));
+        let whom = match &ask.owner {
+            Some(owner) if *owner == ask.of => name(owner),
+            Some(owner) => format!("{}, {}", name(&ask.of), name(owner)),
+            None => format!("{}: nobody is known who can be asked by mail", name(&ask.of)),
+        };
+        out.push_str(&wrapped(&format!("asked of {whom}; within {within} of the start"), 4));
+    }
+    section("By hand", out, Tone::Waiting, style)
 }
 
 /// Everything that was found, place by place, each account with its owner and the rule that says so.

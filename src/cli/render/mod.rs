@@ -5,12 +5,14 @@
 
 mod found;
 mod house;
+mod mail;
 mod runs;
 mod secrets;
 
-pub use found::{accounts, plan, without_facts};
+pub use found::{accounts, by_hand, plan, without_facts};
 pub use house::{fault, health, manifests, verification};
-pub use runs::{list, restored, status, summary};
+pub use mail::{mail_server, undelivered};
+pub use runs::{closed, hour, list, restored, scheduled, status, summary};
 pub use secrets::secret;
 
 use crate::report::{Tone, text};

@@ -2,8 +2,10 @@
 
 use super::{Style, cell, labelled, name, table, toned_cell, wrapped};
 use crate::engine::Undone;
-use crate::model::{Finding, FindingKind, RunId, RunState, RunVerdict, Verdict};
+use crate::model::{Evidence, Finding, FindingKind, Person, RunId, RunState, RunVerdict, StepId, StepState, Verdict};
 use crate::report::{Report, Tone, text};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use std::path::{Path, PathBuf};
 
 /// The end of a run. `written` are the reports that were written.
@@ -19,7 +21,7 @@ pub fn summary(report: &Report, written: &[PathBuf], style: &Style) -> String {
 /// Where a run stands now: as [`summary`], and how far its steps are.
 pub fn status(report: &Report, style: &Style) -> String {
     let counts = &report.counts;
-    let done = counts.steps - report.steps.iter().filter(|s| s.done_at.is_none()).count();
+    let done = report.steps.iter().filter(|s| s.by_hand.is_none() && s.done_at.is_some()).count();
     let steps = format!("{} of {} done", text::number(done), text::count(counts.steps, "step", "steps"));
     let as_of = format!("{steps}; as of {}.", text::moment(report.made_at, &style.zone));
     standing(report, style) + "\n" + &wrapped(&as_of, 0) + &next(report, style)
@@ -35,6 +37,9 @@ fn standing(report: &Report, style: &Style) -> String {
         name(&report.run.0)
     );
     out.push_str(&wrapped(&report.summary, 2));
+    if report.scheduled.is_some() || report.cancelled.is_some() {
+        return out;
+    }
     let needs = report.needs();
     if !needs.is_empty() {
         out.push_str(&format!("\n{}\n", style.bold("Needs a person")));
@@ -53,6 +58,7 @@ fn standing(report: &Report, style: &Style) -> String {
             out.push_str(&format!("    {} {hint}\n", style.bold("to do:")));
         }
     }
+    out.push_str(&closed_by_hand(report, style));
     let left: Vec<_> = report.findings.iter().filter(|f| is_left(f)).collect();
     if !left.is_empty() {
         out.push_str(&format!("\n{}\n", style.bold("Left alone, or not covered")));
@@ -70,6 +76,48 @@ fn standing(report: &Report, style: &Style) -> String {
         body.lines().for_each(|line| out.push_str(&format!("  {line}\n")));
     }
     out
+}
+
+/// Manual steps that somebody says are done, and what shows it.
+fn closed_by_hand(report: &Report, style: &Style) -> String {
+    let mut out = String::new();
+    for step in &report.steps {
+        let Some(closed) = step.by_hand.as_ref().and_then(|by_hand| by_hand.closed.as_ref()) else { continue };
+        out.push_str(&wrapped(&text::cut(&step.object, text::WORDS), 2));
+        let when = text::moment(closed.at, &style.zone);
+        out.push_str(&wrapped(
+            &format!("asked of {}; done, says {}, {when}", name(&step.account), name(&closed.by.name)),
+            4,
+        ));
+        if let Some(note) = &closed.note {
+            out.push_str(&labelled("note:", &text::cut(note, text::WORDS), 4));
+        }
+        if let Some(file) = &closed.evidence {
+            out.push_str(&labelled("evidence:", &evidence(file), 4));
+        }
+    }
+    if out.is_empty() { out } else { format!("\n{}\n{out}", style.bold("Done by hand")) }
+}
+
+fn evidence(file: &Evidence) -> String {
+    let size = text::count(usize::try_from(file.size).unwrap_or(usize::MAX), "byte", "bytes");
+    format!("{}, {size}, SHA-256 {}", name(&file.name), name(&file.sha256.0))
+}
+
+/// What `done` has closed, and how many manual steps are `left`.
+pub fn closed(run: &RunId, step: &StepId, file: Option<&Evidence>, left: usize, verdict: RunVerdict) -> String {
+    let mut out = format!("Closed: {}.\n", name(&step.0));
+    if let Some(file) = file {
+        out.push_str(&labelled("evidence:", &evidence(file), 2));
+    }
+    if left > 0 {
+        out.push_str(&format!(
+            "{} left in run {}.\n",
+            text::count(left, "manual step is", "manual steps are"),
+            name(&run.0)
+        ));
+    }
+    out + &format!("The run is now {verdict}.\n")
 }
 
 /// What holds no run back, but should be known to whoever reads that it is shut.
@@ -140,7 +188,18 @@ fn clocks(report: &Report, style: &Style) -> String {
 fn next(report: &Report, style: &Style) -> String {
     let run = name(&report.run.0);
     let mut next = Vec::new();
-    if report.verdict != RunVerdict::Shut || report.ended.is_none() {
+    if report.scheduled.is_some() {
+        next.push((format!("offboard reschedule {run} --at TIME"), "another hour; `now` begins it at once"));
+        next.push((format!("offboard cancel {run} --why …"), "not at all"));
+        return listed(next, style);
+    }
+    if report.cancelled.is_some() {
+        return String::new();
+    }
+    if let Some(step) = report.steps.iter().find(|s| s.is_asked()) {
+        next.push((format!("offboard done {run} {} --evidence FILE", name(&step.id.0)), "closes a manual step"));
+    }
+    if report.resumable {
         next.push((format!("offboard resume {run}"), "goes on with what is not shut"));
     }
     if report.counts.stuck + report.counts.unreached > 0 {
@@ -154,6 +213,10 @@ fn next(report: &Report, style: &Style) -> String {
     }
     next.push((format!("offboard verify {run}"), "looks at every door again"));
     next.push((format!("offboard report {run}"), "writes the evidence"));
+    listed(next, style)
+}
+
+fn listed(next: Vec<(String, &str)>, style: &Style) -> String {
     let mut out = format!("\n{}\n", style.bold("Next"));
     for (command, why) in next {
         out.push_str(format!("  {command:<36} {}", style.dim(why)).trim_end());
@@ -162,8 +225,8 @@ fn next(report: &Report, style: &Style) -> String {
     out
 }
 
-/// Every run, the newest first as given.
-pub fn list(runs: &[(RunId, RunState)], style: &Style) -> String {
+/// Every run as of `now`, the newest first as given.
+pub fn list(runs: &[(RunId, RunState)], now: jiff::Timestamp, style: &Style) -> String {
     if runs.is_empty() {
         return "No run to show.\n".into();
     }
@@ -178,8 +241,15 @@ pub fn list(runs: &[(RunId, RunState)], style: &Style) -> String {
             text::number(state.doors.values().filter(shut).count()),
             text::number(state.doors.len())
         );
-        let stands = if state.ended.is_some() { verdict.to_string() } else { "not ended".to_string() };
-        let tone = if state.ended.is_some() { Tone::from(verdict) } else { Tone::Unproven };
+        let (stands, tone) = match (state.waits_until(), &state.cancelled, state.ended) {
+            (Some(at), ..) => {
+                let at = at.to_zoned(style.zone.clone()).strftime("%-d %b %Y, %H:%M %Z");
+                (format!("waits until {at}"), Tone::Waiting)
+            }
+            (_, Some(_), _) => ("cancelled".to_string(), Tone::Waiting),
+            (.., Some(_)) => (verdict.to_string(), Tone::from(verdict)),
+            (.., None) => ("not ended".to_string(), Tone::Unproven),
+        };
         vec![
             cell(&id.0),
             toned_cell(&stands, tone, style),
@@ -188,7 +258,26 @@ pub fn list(runs: &[(RunId, RunState)], style: &Style) -> String {
             cell(&requested.strftime("%-d %b %Y, %H:%M %Z").to_string()),
         ]
     });
-    table(&["run", "stands", "person", "shut", "requested"], rows.collect())
+    // Where nobody is asked for anything, the column would stand empty.
+    if !runs.iter().any(|(_, state)| state.steps.iter().any(|s| s.step.is_by_hand())) {
+        return table(&["run", "stands", "person", "shut", "requested"], rows.collect());
+    }
+    let rows = rows.zip(runs).map(|(mut row, (_, state))| {
+        row.insert(4, by_hand(state, now, style));
+        row
+    });
+    table(&["run", "stands", "person", "shut", "by hand", "requested"], rows.collect())
+}
+
+/// How the manual steps of a run stand.
+fn by_hand(state: &RunState, now: jiff::Timestamp, style: &Style) -> comfy_table::Cell {
+    let many = |wanted: &dyn Fn(&StepState) -> bool| state.steps.iter().filter(|s| wanted(s)).count();
+    match (many(&|s| s.step.is_by_hand()), many(&StepState::is_asked), many(&|s| s.is_overdue(now))) {
+        (0, ..) => cell(""),
+        (_, 0, _) => cell("done"),
+        (_, open, 0) => cell(&format!("{} to do", text::number(open))),
+        (.., overdue) => toned_cell(&format!("{} overdue", text::number(overdue)), Tone::Unproven, style),
+    }
 }
 
 /// What restore gave back. The one-time passwords stand in the file `passwords` and nowhere else.
@@ -218,4 +307,26 @@ pub fn restored(undone: &[Undone], passwords: &Path, style: &Style) -> String {
         out.push_str("Hand them over, then delete the file. Old passwords and keys stay dead.\n");
     }
     out
+}
+
+/// A run that waits for its hour.
+pub fn scheduled(run: &RunId, person: Option<&Person>, due: Option<Timestamp>, style: &Style) -> String {
+    let who = person.map(|p| format!("{} ({})", name(&p.name), name(&p.id.0))).unwrap_or_default();
+    let Some((person, due)) = person.zip(due) else {
+        return format!("{}: run {}, {who}. It begins at once.\n", style.bold("Scheduled"), name(&run.0));
+    };
+    let mut out = format!("{}: run {}, {who}, {}.\n", style.bold("Scheduled"), name(&run.0), hour(due, person, style));
+    for (command, why) in [
+        (format!("offboard reschedule {run} --at TIME"), "another hour"),
+        (format!("offboard cancel {run} --why …"), "not at all"),
+    ] {
+        out.push_str(&format!("  {command:<36} {}\n", style.dim(why)));
+    }
+    out
+}
+
+/// An hour for people: in the person's own zone, and in UTC.
+pub fn hour(at: Timestamp, person: &Person, style: &Style) -> String {
+    let own = person.zone.as_deref().and_then(|zone| TimeZone::get(zone).ok());
+    format!("at {}", text::moment(at, own.as_ref().unwrap_or(&style.zone)))
 }

@@ -270,9 +270,9 @@ impl DirectoryLink {
                 FaultKind::Misconfigured,
                 format!("{}: a directory cannot end a bound connection", self.name()),
             )),
-            Action::Rotate => Err(Fault::new(
-                FaultKind::Misconfigured,
-                format!("{}: a directory takes no part in rotations", self.name()),
+            Action::Ask | Action::Rotate => Err(Fault::new(
+                FaultKind::Unexpected,
+                format!("{}: a directory takes no part in this step", self.name()),
             )),
         }
     }
@@ -282,7 +282,7 @@ impl DirectoryLink {
         match undo.step.action {
             Action::Disable => self.enable(&undo.account).await,
             Action::Remove => self.rejoin(&undo.step.account, &undo.step.object).await,
-            Action::Revoke | Action::EndSessions | Action::Rotate => Ok(Restored {
+            Action::Revoke | Action::EndSessions | Action::Ask | Action::Rotate => Ok(Restored {
                 note: "old keys are not revived; have a new one registered".into(),
                 one_time_password: None,
             }),

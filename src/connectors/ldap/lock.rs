@@ -6,9 +6,12 @@
 //!   modification, behind everything that we put there. It does not if the modification itself holds a *delete* of the lock. So
 //!   password and lock always travel in one modification; a lock that is there is deleted and added again; one that is not
 //!   there is *added*, never *replaced*, so that a lock set in between makes the modification fail instead of opening the account.
+//! - A login that finds a lock of an earlier hour, by failed logins, deletes it when it is done, whatever the lock says by then. One that
+//!   was begun just before ours takes ours away with it. The witness is in place all the same, so no door opens; the lock is set again.
 //! - The lock is heeded only where a policy with `pwdLockout: TRUE` applies. Elsewhere setting it succeeds and locks nothing. So
 //!   the new password is a witness that only the journal knows, and we try it: refused, the lock works; accepted, it does not, and
-//!   the password is replaced by a value that no password fits.
+//!   the password is replaced by a value that no password fits. It is tried more than once, for as long as the lock is read to be there: what
+//!   took the lock away for a moment is no proof that it has no effect.
 //! - A policy may refuse what we set (hashed values with `pwdCheckQuality: 2`, `pwdMinAge`, `pwdSafeModify`, history) unless we have
 //!   `manage` on `userPassword`. Deleting the password is never refused, so that is what remains.
 //!
@@ -33,6 +36,8 @@ const IMPOSSIBLE: &[u8] = b"{CRYPT}*";
 const EXPIRED: &[u8] = b"1";
 /// Changes by others, and refusals, that one lock may run into before it gives up for this attempt.
 const ROUNDS: usize = 16;
+/// So often the witness has to be accepted, with the lock there before and after, until the lock counts as one without effect.
+const IGNORED: usize = 3;
 
 /// `{SSHA}`: SHA-1 over password and salt, then the salt.
 pub(super) fn ssha(password: &SecretString, salt: &[u8]) -> Vec<u8> {
@@ -163,6 +168,7 @@ impl DirectoryLink {
         let what = format!("{}: cannot lock {account:?}", self.name());
         let kind = self.lock_kind();
         let (mut goal, mut refusal, mut done): (Option<Goal>, Option<Reply>, Vec<String>) = (None, None, Vec::new());
+        let mut ignored = 0;
         for _ in 0..ROUNDS {
             let Some(state) = self.state(account, &witness).await? else { return Ok(Outcome::Absent) };
             let wanted = *goal.get_or_insert(first_goal(state, kind));
@@ -174,6 +180,14 @@ impl DirectoryLink {
                 Password::Witness if state.locked => {
                     if !self.gets_in(account, &witness.password).await? {
                         return Ok(outcome(done));
+                    }
+                    // Accepted because the lock has no effect, or because a login from before it has just taken it away?
+                    if !self.state(account, &witness).await?.is_some_and(|now| now.locked) {
+                        continue;
+                    }
+                    ignored += 1;
+                    if ignored < IGNORED {
+                        continue;
                     }
                     if wanted.password == Password::Witness {
                         goal = Some(Goal { password: Password::Impossible, ..wanted });

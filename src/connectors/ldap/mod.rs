@@ -215,7 +215,7 @@ impl Connector for Directory {
             Action::Revoke => mine(DoorKind::SshKey).map(|door| chain(door, false)).collect(),
             Action::Remove => mine(DoorKind::Membership).map(|door| chain(door, true)).collect(),
             // A directory cannot end a bound connection; see `not_covered`.
-            Action::Disable | Action::EndSessions | Action::Rotate => Vec::new(),
+            Action::Disable | Action::EndSessions | Action::Ask | Action::Rotate => Vec::new(),
         }
     }
 

@@ -49,6 +49,8 @@ pub async fn apply(link: &mut PgLink, step: &Step, cx: &Cx) -> Result<Outcome, F
             Err(Fault::new(FaultKind::Unexpected, link.what(format!("revoke anything of role {name:?}")))
                 .because("a role has no credential but its password, which disable takes care of"))
         }
+        (Action::Ask, _) => Err(Fault::new(FaultKind::Unexpected, link.what(format!("ask about role {name:?}")))
+            .because("what a person is asked to do is no step for a database")),
     }
 }
 

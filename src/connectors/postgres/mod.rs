@@ -139,7 +139,7 @@ impl Connector for Postgres {
                 .map(|d| vec![Step::new(Action::Remove, account, &d.object, vec![d.id.clone()], true)])
                 .collect(),
             // The engine plans rotations: they go over several systems.
-            Action::Revoke | Action::Rotate => Vec::new(),
+            Action::Revoke | Action::Ask | Action::Rotate => Vec::new(),
         }
     }
 

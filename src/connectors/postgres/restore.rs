@@ -34,7 +34,7 @@ pub async fn restore(link: &mut PgLink, undo: &Undo, cx: &Cx) -> Result<Restored
     match undo.step.action {
         Action::Disable => login(link, &before, &now, cx).await,
         Action::Remove => membership(link, &before, &now, &undo.step.object).await,
-        Action::EndSessions | Action::Revoke | Action::Rotate => {
+        Action::EndSessions | Action::Revoke | Action::Ask | Action::Rotate => {
             nothing("sessions and old passwords are not given back; a new login is".into())
         }
     }

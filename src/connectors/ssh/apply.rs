@@ -45,8 +45,8 @@ pub(super) async fn apply(link: &mut SshLink, steps: &[Step]) -> Vec<Result<Outc
                     keys.push_str(&format!("{index} {algorithm} {base64}\n"));
                 }
             },
-            // Refused above: a rotation goes over several systems and is no single step.
-            Action::Rotate => {}
+            // Refused above: its object is none of ours.
+            Action::Ask | Action::Rotate => results[index] = refusal(link, step).map(Err),
         }
     }
     flush(link, &mut pending, &mut text);
@@ -78,7 +78,7 @@ fn refusal(link: &SshLink, step: &Step) -> Option<Fault> {
     let whole = match step.action {
         Action::Disable | Action::Remove => true,
         Action::EndSessions => step.object.is_empty(),
-        Action::Revoke | Action::Rotate => false,
+        Action::Revoke | Action::Ask | Action::Rotate => false,
     };
     if whole && step.account == link.host.target.user {
         return Some(protected("it is the account that offboard itself uses here"));
@@ -94,7 +94,8 @@ fn refusal(link: &SshLink, step: &Step) -> Option<Fault> {
         Action::EndSessions => step.object.is_empty() || step.object.split(' ').all(is_fingerprint),
         Action::Revoke => is_fingerprint(&step.object),
         Action::Remove => is_plain(&step.object),
-        Action::Rotate => false,
+        // No step of ours: a person does it, or it goes over several systems.
+        Action::Ask | Action::Rotate => false,
     };
     (!sound).then(|| link.fault(FaultKind::Unexpected, &what(step)).because("the step's object is not understood"))
 }
@@ -132,6 +133,7 @@ fn what(step: &Step) -> String {
         Action::EndSessions => format!("cannot end the sessions of {}", step.account),
         Action::Revoke => format!("cannot take {} out of {}", step.object, step.account),
         Action::Remove => format!("cannot take {} out of group {}", step.account, step.object),
+        Action::Ask => format!("cannot ask {} for anything", step.account),
         Action::Rotate => format!("cannot rotate {}", step.account),
     }
 }
@@ -187,6 +189,7 @@ async fn take_back(link: &mut SshLink, undo: &Undo) -> Result<Restored, Fault> {
         Action::Revoke => {
             return restored(format!("{} is not put back: {} needs a new key", step.object, step.account));
         }
+        Action::Ask => return restored("what was done by hand is not taken back".into()),
         Action::Rotate => return restored("old values of a secret are not revived".into()),
         Action::EndSessions => {
             return restored(format!(

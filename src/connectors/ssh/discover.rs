@@ -82,6 +82,12 @@ pub(super) struct Discovery<'a> {
 /// Brings `baseline` up to date with who can write where, before [`Discovery::found`] asks it. Whoever has root here could write anywhere; yet
 /// a key that appears in a colleague's account is more likely a newcomer's than theirs, so there it is a finding and is left alone.
 pub(super) fn note_writers(sought: &Sought, survey: &Survey, baseline: &mut Baseline) {
+    let known = sought.keys.keys().filter(|key| baseline.knows(key));
+    let stood: Vec<(Fingerprint, String)> = known
+        .flat_map(|key| survey.accounts.keys().map(move |account| (key, account)))
+        .filter(|(key, account)| baseline.has(account, key))
+        .map(|(key, account)| (key.clone(), account.clone()))
+        .collect();
     for (name, people) in &sought.own {
         for person in people.iter().filter(|_| survey.accounts.contains_key(name)) {
             baseline.may_write(person, name);
@@ -90,9 +96,8 @@ pub(super) fn note_writers(sought: &Sought, survey: &Survey, baseline: &mut Base
             }
         }
     }
-    for standing in &survey.standing {
-        let account = &survey.file_of(standing).account;
-        for (person, _) in sought.keys.get(&standing.fingerprint).into_iter().flatten() {
+    let mut note = |key: &Fingerprint, account: &str| {
+        for (person, _) in sought.keys.get(key).into_iter().flatten() {
             baseline.may_write(person, account);
             if !sought.own.contains_key(account) {
                 baseline.holds(person, account);
@@ -101,6 +106,14 @@ pub(super) fn note_writers(sought: &Sought, survey: &Survey, baseline: &mut Base
                 baseline.was_root(person);
             }
         }
+    };
+    for standing in &survey.standing {
+        note(&standing.fingerprint, &survey.file_of(standing).account);
+    }
+    // A key that was learned here is taken out of every account at once; it is known to be the leaver's only from the next look on, and by
+    // then it stands nowhere. Whoever came in with it may still be there.
+    for (key, account) in stood {
+        note(&key, &account);
     }
 }
 
@@ -133,7 +146,11 @@ impl Discovery<'_> {
                 own || self.sought.everything || self.sought.keys.contains_key(key) || learned.contains(key)
             };
             doors.extend(self.key_doors(name, standing, &wanted, &mut found.findings));
-            lone.extend(standing.iter().filter(|s| !wanted(&s.fingerprint) && s.fingerprint != *self.own_key).map(|s| (name.as_str(), &s.fingerprint)).filter(|(name, key)| self.baseline.has(name, key) && only_in.get(key) == Some(&Some(name))));
+            if self.baseline.is_held(name) {
+                let alone = |key: &&Fingerprint| only_in.get(key) == Some(&Some(name.as_str()));
+                let keys = standing.iter().map(|s| &s.fingerprint).filter(|key| !wanted(key) && *key != self.own_key);
+                lone.extend(keys.filter(alone).filter(|key| self.baseline.has(name, key)).map(|key| (name.as_str(), key)));
+            }
             if !own && !self.sought.everything {
                 doors.extend(self.foreign_sessions(name, &mut found.findings));
             }

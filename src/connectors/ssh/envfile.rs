@@ -222,8 +222,8 @@ mod tests {
             let (head, foot) = (format!("{}{lead}SECRET={quote}", before.concat()), format!("{quote}{tail}{after}"));
             let file = format!("{head}{old}{foot}");
             let edited = replace(file.as_bytes(), "SECRET", &new).unwrap();
-            let expected = format!("{head}{new}{foot}").into_bytes();
-            prop_assert_eq!(&*edited, &expected);
+            let expected = format!("{head}{new}{foot}");
+            prop_assert_eq!(&*edited, expected.as_bytes());
             prop_assert_eq!(&edited[find(&edited, "SECRET").unwrap()], new.as_bytes());
             // And back again.
             let (there, value) = (find(file.as_bytes(), "SECRET").unwrap(), old.as_bytes());

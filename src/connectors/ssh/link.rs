@@ -6,7 +6,7 @@ use super::survey::Survey;
 use super::{Fleet, HostAt};
 use crate::connector::{Cx, Health, Link, Scope, Taken, Turn};
 use crate::model::{Account, Door, Fault, FaultKind, Finding, Fingerprint, Look, Outcome, Restored, Step, Undo};
-use crate::wire::shell::{CallError, Closed, Login, Script, Shell};
+use crate::wire::shell::{CallError, Closed, Kept, Login, Script, Shell};
 use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -22,7 +22,14 @@ const MOST: usize = 96 * 1024 * 1024;
 fn script() -> &'static str {
     static SCRIPT: OnceLock<String> = OnceLock::new();
     SCRIPT.get_or_init(|| {
-        [include_str!("script/common.sh"), include_str!("script/survey.sh"), include_str!("script/change.sh"), include_str!("script/secret.sh")]
+        const PARTS: [&str; 5] = [
+            include_str!("script/common.sh"),
+            include_str!("script/tables.sh"),
+            include_str!("script/survey.sh"),
+            include_str!("script/change.sh"),
+            include_str!("script/secret.sh"),
+        ];
+        PARTS
             .iter()
             .flat_map(|part| part.lines())
             .map(str::trim_start)
@@ -33,8 +40,9 @@ fn script() -> &'static str {
 }
 
 /// How old a discovery's survey may be for a look to use it, where nothing was done on the link since. What a verdict says is then
-/// as old as the answer to a call that took as long.
+/// as old as the answer to a call that took as long. The look before proves nothing, and may be as old as it may take.
 const RECENT: Duration = Duration::from_millis(250);
+const RECENT_BEFORE: Duration = Duration::from_secs(2);
 
 /// What a discovery has just read.
 struct Recent {
@@ -60,6 +68,8 @@ pub(super) struct SshLink {
     findings: Vec<Finding>,
     /// Until the next call.
     recent: Option<Recent>,
+    /// By account, connections that keys were asked for on.
+    pub(super) kept: HashMap<String, Kept>,
     /// Accounts that the last discovery took for the leaver's own.
     pub(super) own: BTreeSet<String>,
     /// Type and base64 of keys seen.
@@ -100,6 +110,7 @@ impl SshLink {
             baseline,
             findings: Vec::new(),
             recent: None,
+            kept: HashMap::new(),
             own: BTreeSet::new(),
             blobs: HashMap::new(),
         };
@@ -161,10 +172,11 @@ impl SshLink {
     }
 
     /// What a look needs: a listing, or once what the discovery just before has read, if the host still answers.
-    pub(super) async fn current(&mut self, accounts: &BTreeSet<&str>) -> Result<Survey, Fault> {
+    pub(super) async fn current(&mut self, accounts: &BTreeSet<&str>, after: bool) -> Result<Survey, Fault> {
+        let limit = if after { RECENT } else { RECENT_BEFORE };
         match self.recent.take() {
             Some(recent)
-                if recent.read.elapsed() < RECENT
+                if recent.read.elapsed() < limit
                     && accounts.iter().all(|name| recent.jobs_of.contains(*name) || !self.own.contains(*name)) =>
             {
                 self.call(":", recent.survey).await
@@ -182,7 +194,7 @@ impl SshLink {
                 .because(because)
                 .hint("run sshd -T there as root and mend what it says"));
         }
-        for part in ["files", "shadow", "groups", "processes", "survey"] {
+        for part in ["tables", "processes", "files", "survey"] {
             if !survey.has(part) {
                 return Err(self
                     .fault(FaultKind::Unexpected, "the host's listing is incomplete")
@@ -273,8 +285,8 @@ impl Link for SshLink {
         super::apply::apply(self, steps).await
     }
 
-    async fn look(&mut self, doors: &[Door], _after: bool, _cx: &Cx) -> Vec<Look> {
-        super::look::look(self, doors).await
+    async fn look(&mut self, doors: &[Door], after: bool, _cx: &Cx) -> Vec<Look> {
+        super::look::look(self, doors, after).await
     }
 
     async fn restore(&mut self, undo: &[Undo], _cx: &Cx) -> Vec<Result<Restored, Fault>> {

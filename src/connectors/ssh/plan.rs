@@ -35,6 +35,6 @@ pub(super) fn chains(account: &Account, leaver: &PersonId, action: Action, own: 
             .collect(),
         Action::Revoke => each(DoorKind::SshKey, false),
         Action::Remove if theirs => each(DoorKind::Membership, true),
-        Action::Disable | Action::Remove | Action::Rotate => Vec::new(),
+        Action::Disable | Action::Remove | Action::Ask | Action::Rotate => Vec::new(),
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{PHASES, Participant, Rotation, memberships, stage_for};
 use crate::connector::{KnownSecret, Link, Turn};
-use crate::engine::{Halt, Run};
+use crate::engine::{Halt, Run, discover};
 use crate::model::{
     Action, Door, DoorId, Event, Fault, FaultKind, Finding, FindingKind, Look, LookAt, Person, Phase, PlaceId, Seen,
     StepId, StepProgress, Which,
@@ -98,7 +98,7 @@ impl Run<'_> {
     async fn chain(&self, chain: &Chain<'_>, leaver: &Person) -> Result<(), Halt> {
         let (rotation, door) = (chain.rotation, &chain.door);
         if self.recorder.read(|s| !s.doors.contains_key(&door.id)) {
-            self.recorder.found(vec![rotation.account(leaver)]).await?;
+            self.recorder.record(vec![discover::found(rotation.account(leaver))]).await?;
         }
         if self.recorder.read(|s| rotation.left(s, &door.id, &PHASES).is_none()) {
             return Ok(());
@@ -106,7 +106,7 @@ impl Run<'_> {
         let source_set = rotation.source.step(&rotation.name, Phase::Set, &door.id).id;
         // Once it was begun, the value may be in use: nothing may be looked at or made anew.
         let begun = self.recorder.read(|s| s.step(&source_set).is_some_and(|s| s.attempts > 0));
-        if !begun && !self.prepare(chain).await? {
+        if !begun && !self.make_ready(chain).await? {
             return Ok(());
         }
         fail::fail_point!("rotate::sealed");
@@ -125,7 +125,7 @@ impl Run<'_> {
 
     /// `create` everywhere; then both values are sealed, and the door is looked at while the old one still opens it. Says whether the
     /// rotation may go on.
-    async fn prepare(&self, chain: &Chain<'_>) -> Result<bool, Halt> {
+    async fn make_ready(&self, chain: &Chain<'_>) -> Result<bool, Halt> {
         let rotation = chain.rotation;
         let said =
             join_all((0..rotation.consumers.len()).map(|index| self.turn(chain, index, Phase::Create, None))).await;

@@ -1,6 +1,6 @@
 //! What the cells of a row mean.
 
-use super::{Columns, REQUIRED, Row};
+use super::{Columns, ENOUGH, REQUIRED, Row};
 use crate::model::WorkerStatus;
 use crate::source::{Mistake, choices, did_you_mean, is_unprintable};
 use jiff::Timestamp;
@@ -14,12 +14,34 @@ const STATUSES: [(&str, WorkerStatus); 3] =
 const LONGEST: usize = 500;
 /// Years in which somebody may leave.
 const YEARS: std::ops::RangeInclusive<i16> = 2000..=2100;
+/// The year in which nobody leaves.
+const NEVER: i16 = 9999;
+
+/// The zone of that name. `localtime` and the like are zones of this machine, not of a person.
+fn known_zone(name: &str) -> Option<TimeZone> {
+    TimeZone::get(name).ok().filter(|zone| zone.iana_name().is_some_and(|name| name == "UTC" || name.contains('/')))
+}
+
+/// Whether there is a zone of that name.
+///
+/// # Errors
+/// What to write instead.
+pub fn zone(name: &str) -> Result<(), String> {
+    if known_zone(name).is_some() {
+        return Ok(());
+    }
+    let names: Vec<String> = jiff::tz::db().available().map(|zone| zone.to_string()).collect();
+    let meant = did_you_mean(name, &names).map(|meant| format!("did you mean `{meant}`? ")).unwrap_or_default();
+    Err(format!("{meant}write an IANA name such as `Asia/Kolkata`, `Europe/Berlin` or `UTC`"))
+}
 
 /// The cells of one row.
 pub(super) struct Cells<'r, 't> {
     pub row: &'r Row<'t>,
     pub columns: &'r Columns,
     pub mistakes: &'r mut Vec<Mistake>,
+    /// The zone of rows that have none.
+    pub zone: Option<&'r str>,
 }
 
 impl Cells<'_, '_> {
@@ -93,7 +115,8 @@ impl Cells<'_, '_> {
 
     /// The zone's canonical name, and the moment at which employment ends.
     pub fn end(&mut self) -> (Option<String>, Option<Timestamp>) {
-        let zone = self.word("zone").and_then(|name| self.zone(&name));
+        let name = self.word("zone").or_else(|| self.zone.map(str::to_string));
+        let zone = name.and_then(|name| self.zone(&name));
         let Some(written) = self.text("end date") else { return (zone.map(|(name, _)| name), None) };
         let Some((date, time)) = self.date(&written) else { return (zone.map(|(name, _)| name), None) };
         let Some((name, zone)) = zone else {
@@ -121,11 +144,8 @@ impl Cells<'_, '_> {
     }
 
     fn zone(&mut self, name: &str) -> Option<(String, TimeZone)> {
-        match TimeZone::get(name) {
-            // `localtime` and the like are zones of this machine, not of a person.
-            Ok(zone) if zone.iana_name().is_some_and(|name| name == "UTC" || name.contains('/')) => {
-                Some((zone.iana_name().unwrap_or(name).to_string(), zone))
-            }
+        match known_zone(name) {
+            Some(zone) => Some((zone.iana_name().unwrap_or(name).to_string(), zone)),
             _ if jiff::tz::db().is_definitively_empty() => {
                 let help = "this machine has no time zones: install the package `tzdata`";
                 self.wrong("zone", format!("the zone `{name}` cannot be looked up"), "", help);
@@ -154,8 +174,27 @@ impl Cells<'_, '_> {
             self.wrong("end date", format!("`{written}` is not a date"), "", help);
             return None;
         };
+        // The two ways in which HR systems write that there is no date.
+        if day.year() == NEVER {
+            return None;
+        }
+        if day.year() < *YEARS.start() {
+            let cell = self.columns.get("end date").copied().unwrap_or_default();
+            let title =
+                format!("the end date `{written}` cannot be meant: it is left out, and nobody is picked up by it");
+            let mistake = Mistake::warning("roster", title).spot(self.row.spot(cell, ""));
+            // An export where every row has it is said often enough by then.
+            if self.mistakes.len() < ENOUGH {
+                self.mistakes.push(mistake.help("leave it empty if there is no end"));
+            }
+            return None;
+        }
         if !YEARS.contains(&day.year()) {
-            let help = format!("valid years: {} to {}; leave it empty if there is no end", YEARS.start(), YEARS.end());
+            let help = format!(
+                "valid years: {} to {}; leave it empty, or write {NEVER}-12-31, if there is no end",
+                YEARS.start(),
+                YEARS.end()
+            );
             self.wrong("end date", format!("the end date `{written}` cannot be meant"), "", help);
             return None;
         }

@@ -5,6 +5,8 @@
 
 mod cells;
 
+pub use cells::zone;
+
 use super::{Roster, folded, lookalike};
 use crate::model::{Digest, InputDigest, Person, PersonId, WorkerStatus};
 use crate::source::{Mistake, Mistakes, Text, choices, did_you_mean};
@@ -34,11 +36,11 @@ const MOST_CELLS: usize = 64;
 const ENOUGH: usize = 200;
 
 impl Roster {
-    /// Reads `bytes`, the content of `file`.
+    /// Reads `bytes`, the content of `file`. People whose row has no zone live in `zone`.
     ///
     /// # Errors
     /// Every mistake, with row, column, value and what to do.
-    pub fn from_csv(bytes: &[u8], file: &str) -> Result<Self, Mistakes> {
+    pub fn from_csv(bytes: &[u8], file: &str, zone: Option<&str>) -> Result<Self, Mistakes> {
         let text = Text::decode("roster", file, bytes, str::to_string)?;
         let mut reader =
             ::csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text.body.as_bytes());
@@ -50,11 +52,12 @@ impl Roster {
         };
         let unreadable = |error: ::csv::Error| Mistake::error("roster", format!("{file} cannot be read: {error}"));
         let columns = columns(&header.map_err(unreadable)?)?;
-        let mut reading = Reading { text: &text, people: Vec::new(), taken: HashMap::new(), mistakes: Vec::new() };
+        let mut reading =
+            Reading { text: &text, people: Vec::new(), taken: HashMap::new(), mistakes: Vec::new(), zone };
         for row in rows {
             let row = row.map_err(unreadable)?;
             reading.row(&row, &columns);
-            if reading.mistakes.len() >= ENOUGH {
+            if reading.errors() >= ENOUGH {
                 break;
             }
         }
@@ -189,6 +192,8 @@ struct Reading<'t> {
     people: Vec<(Person, Places)>,
     taken: HashMap<(&'static str, String), Range<usize>>,
     mistakes: Vec<Mistake>,
+    /// The zone of rows that have none.
+    zone: Option<&'t str>,
 }
 
 impl Reading<'_> {
@@ -216,8 +221,8 @@ impl Reading<'_> {
             self.mistakes.push(row.error_at(last.min(columns.len()), title, "here").help(help));
             return;
         }
-        let before = self.mistakes.len();
-        let mut cells = Cells { row, columns, mistakes: &mut self.mistakes };
+        let before = self.errors();
+        let mut cells = Cells { row, columns, mistakes: &mut self.mistakes, zone: self.zone };
         let id = cells.word("id");
         let email = cells.mail();
         let user_name = cells.word("user name");
@@ -253,9 +258,13 @@ impl Reading<'_> {
             }
             places.insert(column, place);
         }
-        if self.mistakes.len() == before {
+        if self.errors() == before {
             self.people.push((person, places));
         }
+    }
+
+    fn errors(&self) -> usize {
+        self.mistakes.iter().filter(|mistake| mistake.severity == crate::source::Severity::Error).count()
     }
 
     /// Warns of values that look alike without being the same.

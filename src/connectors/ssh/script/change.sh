@@ -226,7 +226,8 @@ end_sessions() {
             [ -e "$spool/$2" ] || did="$did, crontab removed"
         fi
     done
-    if [ -n "$(at_files)" ]; then
+    at_jobs
+    if [ -n "$JOBS" ]; then
         for number in $(atq 2>/dev/null | awk -v name="$2" '$NF == name { print $1 }'); do
             limited 10 atrm "$number" >/dev/null 2>&1 && did="$did, at job $number removed"
         done
@@ -254,7 +255,8 @@ end_sessions() {
 end_keyed() {
     step=$1 name=$2
     shift 2
-    monitors=$(processes | awk -F "$TAB" -v name="$name" '$1 == "S" {
+    tables only 1
+    monitors=$(printf '%s\n' "$TOLD" | awk -F "$TAB" -v name="$name" '$1 == "S" {
         title = $4; sub(/^sshd(-session)?: /, "", title)
         if (index(title, name " [priv]") == 1 || index(title, name "@") == 1) print $2 }')
     # shellcheck disable=SC2086
@@ -292,9 +294,9 @@ end_keyed() {
     fi
 }
 
-# Prints the number of each line whose key is a wanted one, and the step that wants it, where sshd looks for the key: at the start,
-# or after the options. KEYS holds a line each: step, type, key. Input has its NUL bytes turned into tabs, since sshd reads lines
-# as C strings.
+# Looks for the lines whose key is a wanted one, where sshd looks for the key: at the start, or after the options. Prints a line each what
+# sed is to do, and after them an equals sign and the steps that want it, each once, with commas. KEYS holds a line each: step, type, key.
+# Input has its NUL bytes turned into tabs, since sshd reads lines as C strings.
 # shellcheck disable=SC2016
 MATCHES='
 BEGIN {
@@ -324,14 +326,11 @@ function step_of(text,    type, rest) {
         }
         if (!(quoted && i > n)) step = step_of(trimmed(substr(text, i)))
     }
-    if (step != "") print NR " " step
-}'
-
-# matches_in: see MATCHES; of what standard input gives.
-matches_in() { tr '\000' '\t' | KEYS=$keys awk "$MATCHES"; }
-
-# steps_in MATCHES: the steps, each once, with commas.
-steps_in() { printf '%s\n' "$1" | awk '!seen[$2]++ { printf "%s%s", sep, $2; sep = "," }'; }
+    if (step == "") next
+    print NR "d"
+    if (!seen[step]++) steps = steps (steps == "" ? "=" : ",") step
+}
+END { if (steps != "") print steps }'
 
 # strip PATH NAME UID OWN KEYS: takes keys out of one file. Prints one line: gone, protected or failed, the steps whose keys stood
 # there, and a sentence; or none. The file is opened once and known by its inode from then on; its directory is held as the working
@@ -351,7 +350,7 @@ strip() (
     try=0
     while [ $try -lt 20 ]; do
         try=$((try + 1))
-        if [ "$(pwd -P)" != "${directory:-/}" ] || [ -L "$base" ]; then
+        if [ "$PWD" != "${directory:-/}" ] || [ -L "$base" ]; then
             to=$(settled "$path")
             if [ "$to" = "$path" ]; then
                 through_link
@@ -364,18 +363,19 @@ strip() (
         [ -f "$base" ] || nothing
         # What is open is what is read, copied and compared; a FIFO that has just been put there makes this hang until the limit.
         exec 3<"./$base" || { echo "failed $steps cannot open $path"; exit; }
-        opened=$(stat -L -c "$FILE_NOW" /proc/self/fd/3 2>/dev/null)
-        named=$(stat -c "$FILE_NOW" "./$base" 2>/dev/null)
-        holder=$(stat -c %u . 2>/dev/null)
+        # What is open, what is called so, and its directory.
+        seen=$(stat -c "$FILE_NOW" - "./$base" . <&3 2>/dev/null)
+        opened=${seen%%"$NL"*} holder=${seen##*"$NL"}
+        named=${seen#"$opened$NL"}
         case $opened in "${named%%|*}|"*) ;; *) continue ;; esac
         case $opened in *' regular '*) ;; *) nothing ;; esac
-        size=${opened##* }
-        was=$(start)
-        lines=$(head -c "$size" /proc/self/fd/3 | matches_in)
+        owner=${opened#* } holder=${holder#* }
+        owner=${owner%% *} holder=${holder%% *}
+        was=$(cksum </proc/self/fd/3)
+        size=${was#* }
+        lines=$(head -c "$size" /proc/self/fd/3 | tr '\000' '\t' | KEYS=$keys awk "$MATCHES")
         [ -n "$lines" ] || nothing
-        steps=$(steps_in "$taken$lines")
-        owner=${opened#* }
-        owner=${owner%% *}
+        both "$taken" "${lines##*=}"
         if [ "$owner" != "$uid" ] && [ "$owner" != 0 ]; then
             echo "protected $steps $path belongs to user id $owner, neither to $name nor to root"
             exit
@@ -384,14 +384,15 @@ strip() (
             echo "protected $steps the directory of $path belongs to user id $holder, neither to $name nor to root"
             exit
         fi
-        fresh=".offboard.$(od -An -N12 -tx1 /dev/urandom | tr -d ' \n')"
+        read -r fresh </proc/sys/kernel/random/uuid || { echo "failed $steps no random number to be had"; exit; }
+        fresh=.offboard.$fresh
         if ! { exec 4>"./$fresh"; } 2>/dev/null; then
             echo "failed $steps cannot write in $directory: $(why "$directory")"
             exit
         fi
         said=$(
             {
-                copy_without "$(printf '%s\n' "$lines" | sed 's/ .*/d/')" &&
+                copy_without "${lines%=*}" &&
                     { cp --attributes-only --preserve=mode,ownership,xattr /proc/self/fd/3 /proc/self/fd/4 2>/dev/null ||
                         { chown --reference=/proc/self/fd/3 /proc/self/fd/4 && chmod --reference=/proc/self/fd/3 /proc/self/fd/4; }; }
             } 2>&1
@@ -413,7 +414,7 @@ strip() (
             echo "failed $steps $path could not be replaced: $(why "./$base") ($said)"
             exit
         fi
-        taken="$taken$lines$NL"
+        taken=$steps
         case $(carry_over) in
         none)
             echo "gone $steps $path"
@@ -437,7 +438,20 @@ nothing() {
     exit
 }
 
-# start: a sum of what was read of the file, as it is now.
+# both STEPS STEPS: sets steps to all of them, each once.
+both() {
+    steps=$1
+    IFS=,
+    for step in $2; do
+        case ,$steps, in
+        *,"$step",*) ;;
+        *) steps=$steps${steps:+,}$step ;;
+        esac
+    done
+    unset IFS
+}
+
+# start: a sum of what was read of the file, and its size, as it is now.
 start() { head -c "$size" /proc/self/fd/3 | cksum; }
 
 # copy_without SCRIPT: what was read of the file, edited by sed, into the new one.
@@ -501,12 +515,12 @@ settled() {
 through_link() {
     real=$(readlink -f -- "$path" 2>/dev/null)
     lines=
-    [ -z "$real" ] || [ ! -f "$real" ] || lines=$(matches_in <"$real")
+    [ -z "$real" ] || [ ! -f "$real" ] || lines=$(tr '\000' '\t' <"$real" | KEYS=$keys awk "$MATCHES")
     if [ -z "$lines" ]; then
         echo none
         return
     fi
-    steps=$(steps_in "$lines")
+    steps=${lines##*=}
     at=
     IFS=/
     set -f
@@ -530,54 +544,48 @@ through_link() {
 # revoke NAME OWN KEYS: takes keys out of every file that sshd reads for the account. KEYS: a line each, step, type, key. OWN: own if
 # the account is the leaver's, other if not.
 revoke() {
-    line=$(entry "$1")
-    if [ -z "$line" ]; then
-        printf '%s\n' "$3" | while read -r step _; do answer "$step" absent "no account $1"; done
-        return 0
-    fi
-    uid=$(printf '%s' "$line" | cut -d: -f3)
+    account_files "$1"
+    uid=${ENTRY#*:*:}
+    uid=${uid%%:*}
     results=
-    files=$(key_files "$1")
-    if [ -z "$files" ]; then
-        printf '%s\n' "$3" | while read -r step _; do
-            answer "$step" failed "sshd -T does not say which files it reads: $(printf '%s\n' "$CONFIG" | head -n 1)"
-        done
-        return 0
-    fi
     IFS=$NL
     set -f
-    for file in $files; do
+    for file in $KEY_FILES; do
         unset IFS
         set +f
-        result=none
         # Under a limit, so that a file which hangs holds up nothing but itself.
         if [ -e "$file" ] || [ -L "$file" ]; then
             result=$(bounded strip "$file" "$1" "$uid" "$2" "$3")
+            results="$results${result:-failed * $file did not answer in time}$NL"
         fi
-        results="$results${result:-failed * $file did not answer in time}$NL"
         IFS=$NL
         set -f
     done
+    for key in $3; do
+        step=${key%% *} how=already right='' wrong=''
+        for result in $results; do
+            rest=${result#* }
+            case ",${rest%% *}," in
+            *",$step,"* | ',*,') ;;
+            *) continue ;;
+            esac
+            case $result in
+            none) ;;
+            gone*) right="$right, ${rest#* }" ;;
+            *) wrong="$wrong, ${rest#* }" how=${result%% *} ;;
+            esac
+        done
+        if [ -z "$ENTRY" ]; then
+            how=absent wrong=", no account $1"
+        elif [ -z "$KEY_FILES" ]; then
+            how=failed wrong=", sshd -T does not say which files it reads: ${CONFIG%%"$NL"*}"
+        elif [ -z "$wrong" ] && [ -n "$right" ]; then
+            how=changed wrong=", taken out of ${right#, }" right=
+        fi
+        printf 'R\t%s\t%s\t%s\n' "$step" "$how" "${wrong#, }${right:+; taken out of ${right#, }}"
+    done
     unset IFS
     set +f
-    printf '%s=keys\n%s\n' "$results" "$3" | awk '
-        $0 == "=keys" { keys = 1; next }
-        $1 == "none" || NF == 0 { next }
-        !keys {
-            what = $0; sub(/^[^ ]* [^ ]* /, "", what)
-            n = split($2, s, ",")
-            for (i = 1; i <= n; i++) {
-                if ($1 == "gone") gone[s[i]] = gone[s[i]] ", " what
-                else { bad[s[i]] = bad[s[i]] ", " what; how[s[i]] = $1 }
-            }
-            next
-        }
-        {
-            wrong = bad["*"] bad[$1]; right = gone[$1]
-            if (wrong != "") print "R\t" $1 "\t" (bad["*"] != "" ? how["*"] : how[$1]) "\t" substr(wrong, 3) (right != "" ? "; taken out of " substr(right, 3) : "")
-            else if (right != "") print "R\t" $1 "\tchanged\ttaken out of " substr(right, 3)
-            else print "R\t" $1 "\talready\t"
-        }'
 }
 
 # bounded FUNCTION ARGUMENTS…: a function of this script under a limit of ten seconds.
@@ -585,12 +593,11 @@ bounded() {
     "$@" </dev/null &
     worker=$!
     (
-        i=0
-        while [ $i -lt 100 ] && kill -0 $worker 2>/dev/null; do
-            nap
-            i=$((i + 1))
-        done
-        kill -s KILL $worker 2>/dev/null
+        trap 'kill $alarm; exit' TERM
+        sleep 10 &
+        alarm=$!
+        wait $alarm
+        kill -s KILL $worker
     ) >/dev/null 2>&1 </dev/null &
     watcher=$!
     wait $worker 2>/dev/null

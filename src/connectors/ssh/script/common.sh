@@ -12,7 +12,7 @@ LC_ALL=C
 export PATH LC_ALL
 umask 077
 unset IFS CDPATH ENV
-TAB=$(printf '\t')
+TAB='	'
 NL='
 '
 
@@ -80,167 +80,85 @@ find_listener() {
 }
 
 # effective [ARGUMENTS]: what sshd -T says, for nobody in particular or for `-C user=…`.
+# shellcheck disable=SC2120 # most callers have no arguments
 effective() {
     # shellcheck disable=SC2086 # SSHD_OPTIONS is a list
     limited 10 "$SSHD" -T -f "$SSHD_FILE" $SSHD_OPTIONS "$@" 2>&1
 }
 
-# load_config: sets CONFIG to `sshd -T`, and MATCHED to yes where an account may have key files of its own. Asked again only if
-# a file of the configuration was changed since: sshd -T costs more than everything else here.
-load_config() {
-    [ -n "$SSHD" ] || find_listener
-    stamp=$(stat -c '%n %i %Z %s' "$SSHD_FILE" /etc/ssh/sshd_config.d /etc/ssh/sshd_config.d/*.conf 2>/dev/null)
-    [ -n "$CONFIG" ] && [ -n "$stamp" ] && [ "$stamp" = "$CONFIG_STAMP" ] && return
-    CONFIG_STAMP=$stamp
-    CONFIG=$(effective)
-    MATCHED=no
-    CONDITIONS=$(grep -hsiE '^[[:space:]]*(match|include|authorizedkeysfile)[[:space:]=]' "$SSHD_FILE" /etc/ssh/sshd_config.d/*.conf)
-    case $CONDITIONS in
-    *[Mm][Aa][Tt][Cc][Hh]*)
-        case $CONDITIONS in
-        *[Aa][Uu][Tt][Hh][Oo][Rr][Ii][Zz][Ee][Dd][Kk][Ee][Yy][Ss][Ff][Ii][Ll][Ee]* | *[Ii][Nn][Cc][Ll][Uu][Dd][Ee]*) MATCHED=yes ;;
-        esac
-        ;;
-    esac
-    case $CONDITIONS in
-    # Files that are included from elsewhere are not in the stamp.
-    *[Ii][Nn][Cc][Ll][Uu][Dd][Ee]*)
-        [ "$(printf '%s\n' "$CONDITIONS" | grep -iE '^[[:space:]]*include' | grep -cv '/etc/ssh/sshd_config.d/\*.conf')" = 0 ] || CONFIG_STAMP=
-        ;;
-    esac
-}
-
-# Prints the accounts for which a Match block that sets AuthorizedKeysFile may hold: sshd -T -C costs 11 ms, so it is asked for
-# those alone. A condition that is neither User nor Group may hold for everybody.
-# shellcheck disable=SC2016
-TAILORED='
-function pattern(glob,    i, c, out) {
-    out = "^"
-    for (i = 1; i <= length(glob); i++) {
-        c = substr(glob, i, 1)
-        out = out (c == "*" ? ".*" : c == "?" ? "." : c ~ /[A-Za-z0-9_-]/ ? c : c == "^" || c == "\\" ? "\\" c : "[" c "]")
-    }
-    return out "$"
-}
-function list(text, into, count,    n, w, i) {
-    n = split(text, w, ",")
-    for (i = 1; i <= n; i++) { if (w[i] ~ /^!/) everybody = 1; else into[++count] = pattern(w[i]) }
-    return count
-}
-function settle(    i, n, w) {
-    if (block == "" || !sets) return
-    n = split(block, w, " ")
-    for (i = 2; i < n; i += 2) {
-        if (tolower(w[i]) == "user") { users = list(w[i + 1], user, users); return }
-        if (tolower(w[i]) == "group") { groups = list(w[i + 1], group, groups); return }
-    }
-    everybody = 1
-}
-/^=/ { if (section == "=conditions") settle(); section = $0; next }
-section == "=conditions" {
-    key = tolower($1)
-    if (key == "match") { settle(); block = $0; sets = 0 }
-    else if (key == "include") { if ($0 !~ /\/etc\/ssh\/sshd_config\.d\/\*\.conf[ \t]*$/) everybody = 1 }
-    else sets = 1
-    next
-}
-section == "=group" {
-    split($0, f, ":")
-    for (i = 1; i <= groups; i++) if (f[1] ~ group[i]) {
-        gids[f[3]] = 1
-        n = split(f[4], m, ",")
-        for (j = 1; j <= n; j++) members[m[j]] = 1
-    }
-    next
-}
-{
-    split($0, f, ":")
-    if (f[1] == "" || seen[f[1]]++) next
-    hit = everybody || (f[1] in members) || (f[4] in gids)
-    for (i = 1; !hit && i <= users; i++) hit = f[1] ~ user[i]
-    if (hit) print f[1]
-}'
-
-# accounts all|only [NAME…]: the sections from which everything about accounts is read. With all, the names are asked for one by
-# one too, since a name service need not list all that it knows.
-accounts() {
-    echo '=config'
-    printf '%s\n' "$CONFIG"
-    echo '=local'
-    cat /etc/passwd
-    which=$1
-    shift
-    passwd=$({
-        [ "$which" = only ] || getent passwd
-        [ $# = 0 ] || getent passwd "$@"
-    })
-    echo '=passwd'
-    printf '%s\n' "$passwd"
-    if [ "$MATCHED" = yes ]; then
-        echo '=matched'
-        # The address is ours: what sshd reads may depend on it, which the caller reports.
-        for name in $({ printf '=conditions\n%s\n=group\n' "$CONDITIONS"; getent group; printf '=passwd\n%s\n' "$passwd"; } | awk "$TAILORED"); do
-            effective -C "user=$name,host=localhost,addr=127.0.0.1,laddr=127.0.0.1,lport=22" |
-                awk -v name="$name" '$1 == "authorizedkeysfile" { print name ":" $0 }'
-        done
-    fi
-}
-
-# Expands AuthorizedKeysFile for every account, as sshd_config(5) says: %h, %u, %U, %%, and relative to the home directory.
-# Prints P, the account, a tab, the path; with all=1 also what is known of the configuration and of the accounts.
+# What the answers hang on besides the tables of accounts: how sshd is set up, and where accounts come from. Every line has before it
+# what it is: m Match, k AuthorizedKeysFile, i the usual Include, e an Include from elsewhere; of nsswitch.conf(5) f the host's own files
+# alone, s those and systemd, o more. A line that begins with a slash is the next file's name.
 # shellcheck disable=SC2016 # awk's own dollars
-EXPAND='
-function expand(pattern, name, uid, home,    out, at, token) {
-    out = ""
-    while ((at = index(pattern, "%")) > 0) {
-        token = substr(pattern, at + 1, 1)
-        out = out substr(pattern, 1, at - 1)
-        if (token == "h") out = out home
-        else if (token == "u") out = out name
-        else if (token == "U") out = out uid
-        else if (token == "%") out = out "%"
-        else return ""
-        pattern = substr(pattern, at + 2)
+SOURCES_AWK='
+function kind(file, text) {
+    text = tolower(text)
+    sub(/^[ \t]+/, "", text)
+    if (file == "/etc/nsswitch.conf") {
+        sub(/[ \t]*(#.*)?$/, "", text)
+        if (text !~ /^(passwd|group|shadow)[ \t]*:/) return "."
+        return text ~ /:[ \t]*files$/ ? "f" : text ~ /:[ \t]*files[ \t]+systemd$/ ? "s" : "o"
     }
-    out = out pattern
-    return substr(out, 1, 1) == "/" ? out : home "/" out
+    if (text !~ /^(match|include|authorizedkeysfile)[ \t=]/) return "."
+    if (text !~ /^include/) return text ~ /^match/ ? "m" : "k"
+    return text ~ /^include[ \t]+\/etc\/ssh\/sshd_config\.d\/\*\.conf[ \t]*$/ ? "i" : "e"
 }
-/^=/ { section = $0; next }
-section == "=config" {
-    key = $1
-    if (key == "authorizedkeysfile") { sub(/^[^ ]* */, ""); patterns = $0; $0 = key " " $0 }
-    if (all && key ~ /^(authorizedkeysfile|authorizedkeyscommand|authorizedprincipalsfile|trustedusercakeys|revokedkeys|usepam|strictmodes|loglevel|syslogfacility|maxauthtries|persourcepenalties|persourcepenaltyexemptlist|pubkeyauthentication|authenticationmethods|maxstartups)$/) print "C\t" $0
-    if (all && key ~ /:$/) print "C\terror " $0
-    next
-}
-section == "=local" { split($0, f, ":"); islocal[f[1]] = 1; next }
-section == "=matched" {
-    at = index($0, ":"); rest = substr($0, at + 1); sub(/^[^ ]* */, "", rest)
-    own[substr($0, 1, at - 1)] = rest
-    next
-}
-section == "=passwd" {
-    n = split($0, f, ":")
-    if (n < 7 || f[1] in line) next
-    line[f[1]] = $0
-    order[++count] = f[1]
-}
-END {
-    for (i = 1; i <= count; i++) {
-        name = order[i]
-        split(line[name], f, ":")
-        if (all) print "A\t" (name in islocal ? 1 : 0) "\t" line[name]
-        m = split(name in own ? own[name] : patterns, p, " ")
-        for (j = 1; j <= m; j++) {
-            if (p[j] == "none") continue
-            path = expand(p[j], name, f[3], f[6])
-            if (path != "") print "P\t" name "\t" path
-        }
+function sources(    n, i, file, text, all) {
+    n = split(ENVIRON["FILES"], file, "\n")
+    for (i = 1; i <= n; i++) {
+        all = all file[i] "\n"
+        while ((getline text < file[i]) > 0) all = all kind(file[i], text) text "\n"
+        close(file[i])
     }
+    return all
 }'
 
-# key_files NAME: the files that sshd reads for one account.
-key_files() {
-    load_config
-    accounts only "$1" | awk -v all=0 "$EXPAND" | sed -n "s/^P${TAB}[^${TAB}]*${TAB}//p"
+# load_config: reads the sources into SOURCES, and `sshd -T`, which costs more than everything else here, into CONFIG. Sets MATCHED to
+# yes where an account may have key files of its own, CONDITIONS to the lines that say so, LOCAL to whether accounts come from the
+# host's own files alone, and TODAY. Called again only if a source was changed: see tables.
+load_config() {
+    if [ -z "$SSHD" ]; then
+        find_listener
+        # Also after midnight: then an account that expires is taken for live a little longer.
+        TODAY=$(($(date +%s) / 86400))
+    fi
+    FILES='' CONDITIONS='' MATCHED=no LOCAL='' ELSEWHERE=
+    for file in "$SSHD_FILE" /etc/ssh/sshd_config.d/*.conf /etc/nsswitch.conf; do
+        [ ! -f "$file" ] || FILES="$FILES${FILES:+$NL}$file"
+    done
+    SOURCES=$(FILES=$FILES awk "$SOURCES_AWK"'BEGIN { printf "%s", sources() }')
+    # After the sources: what changes in between is seen as a change.
+    # shellcheck disable=SC2119
+    CONFIG=$(effective)
+    keys=
+    IFS=$NL
+    set -f
+    for line in $SOURCES; do
+        case $line in
+        [mkie]*) CONDITIONS="$CONDITIONS${line#?}$NL" ;;
+        esac
+        case $line in
+        m*) MATCHED=maybe ;;
+        [ki]*) keys=yes ;;
+        e*) keys=yes ELSEWHERE=yes ;;
+        f*) LOCAL="$LOCAL f" ;;
+        s*) LOCAL="$LOCAL s" ;;
+        o*) LOCAL="$LOCAL o" ;;
+        esac
+    done
+    unset IFS
+    set +f
+    if [ "$MATCHED$keys" = maybeyes ]; then MATCHED=yes; else MATCHED=no; fi
+}
+
+# is_local_only: whether passwd, group and shadow are the host's own files, so that they can be read without getent. systemd's part
+# (nss-systemd(8)) has nobody where none of the folders is there in which it looks.
+is_local_only() {
+    case $LOCAL in
+    ' f f' | ' f f f') return 0 ;;
+    *o* | '' | ' '?) return 1 ;;
+    esac
+    for folder in /run/systemd/userdb /run/userdb /run/host/userdb /etc/userdb /usr/lib/userdb /usr/local/lib/userdb; do
+        [ ! -e "$folder" ] || return 1
+    done
 }

@@ -2,12 +2,13 @@
 #
 # What there is: accounts, key files, sessions, jobs. Changes nothing.
 
-# regular: reads EXPAND's lines and tells what each path is, without opening it: opening a FIFO would hang. F: a file that can be
-# read; X: something there that sshd does not read either, or that cannot be read.
+# regular: of the lines in TOLD, tells what each path is, without opening it: opening a FIFO would hang. F: a file that can be read; X:
+# something there that sshd does not read either, or that cannot be read. The other lines stay as they are.
 regular() {
+    out=
     IFS=$NL
     set -f
-    for line in $1; do
+    for line in $TOLD; do
         case $line in
         P"$TAB"*)
             rest=${line#P"$TAB"}
@@ -15,21 +16,42 @@ regular() {
             if [ -f "$path" ]; then
                 link=
                 [ -L "$path" ] && link='link'
-                echo "F$TAB${rest%%"$TAB"*}$TAB$link$TAB$path"
+                out="${out}F$TAB${rest%%"$TAB"*}$TAB$link$TAB$path$NL"
             elif [ -e "$path" ] || [ -L "$path" ]; then
-                echo "X$TAB${rest%%"$TAB"*}$TAB$path"
+                out="${out}X$TAB${rest%%"$TAB"*}$TAB$path$NL"
             fi
             ;;
-        *) printf '%s\n' "$line" ;;
+        *) out="$out$line$NL" ;;
         esac
+        # Many at once, but not all: every addition copies them.
+        [ ${#out} -lt 4096 ] || { printf '%s' "$out" && out=; }
     done
     unset IFS
     set +f
+    printf '%s' "$out"
 }
 
-# Prints the lines of each file that F names, after its F line: K, line number, the line as it is.
+# Prints the lines of each file that F names, after its F line: K, line number, the line as it is. Then M, account, file: where sudo
+# or cron names one of NAMES.
 # shellcheck disable=SC2016
 LINES='
+function has_word(text, word,    at, before) {
+    before = " "
+    while ((at = index(text, word)) > 0) {
+        if (at > 1) before = substr(text, at - 1, 1)
+        text = substr(text, at + length(word))
+        if (before !~ /[A-Za-z0-9_]/ && text !~ /^[A-Za-z0-9_]/) return 1
+        before = substr(word, length(word))
+    }
+    return 0
+}
+function mentions(file,    text, i) {
+    while ((getline text < file) > 0) for (i = 1; i <= people; i++) if (!((file, i) in told) && has_word(text, person[i])) {
+        told[file, i] = 1
+        print "M\t" person[i] "\t" file
+    }
+    close(file)
+}
 /^F\t/ {
     print
     path = $0
@@ -45,77 +67,18 @@ LINES='
     next
 }
 { print }
-END { print "Z\tfiles" }'
-
-# What /proc tells: S, every sshd that root runs for somebody (pid, parent, title); N, how many processes a user id has, and
-# what some of them are called; O, what has outlived the session that started it and belongs to no service (user id, pid, start in
-# seconds since 1970, name): its parent is number 1. Of root's, whose services are many, shells alone.
-# shellcheck disable=SC2016
-PROCESSES='
-function in_service(pid,    file, text, found) {
-    file = "/proc/" pid "/cgroup"
-    while ((getline text < file) > 0) {
-        if (text ~ /\/system\.slice\/.*\.service/ && text !~ /\/(sshd?|crond?|atd)(@[^\/]*)?\.service/) found = 1
-        if (text ~ /\/user@[0-9]+\.service\/init\.scope/) found = 1
-    }
-    close(file)
-    return found
-}
-# Ticks are hundredths of a second wherever Linux runs (USER_HZ).
-function started(pid,    file, text, f) {
-    if (boot == "") {
-        while ((getline text < "/proc/stat") > 0) if (split(text, f, " ") == 2 && f[1] == "btime") boot = f[2]
-        close("/proc/stat")
-    }
-    file = "/proc/" pid "/stat"
-    text = ""
-    getline text < file
-    close(file)
-    sub(/^.*\) /, "", text)
-    split(text, f, " ")
-    return boot + int(f[20] / 100)
-}
-BEGIN {
-    for (i = 1; i < ARGC; i++) {
-        file = ARGV[i]
-        split(file, part, "/")
-        pid = part[3]; name = ""; ppid = 0; state = ""; uids = ""
-        while ((getline text < file) > 0) {
-            split(text, f, /[ \t]+/)
-            if (f[1] == "Name:") name = f[2]
-            else if (f[1] == "State:") state = f[2]
-            else if (f[1] == "PPid:") ppid = f[2]
-            else if (f[1] == "Uid:") { real = f[2]; uids = f[2] "\n" f[3] "\n" f[4]; break }
-        }
-        close(file)
-        if (uids == "" || state == "Z") continue
-        n = split(uids, u, "\n")
-        for (j = 1; j <= n; j++) if (seen[pid, u[j]]++ == 0) {
-            many[u[j]]++
-            if (many[u[j]] <= 5) names[u[j]] = names[u[j]] (names[u[j]] == "" ? "" : ", ") name
-        }
-        if (ppid == 1 && (real != 0 || name ~ /^(ba|da|k|z)?sh$/) && !in_service(pid))
-            printf "O\t%s\t%s\t%d\t%s\n", real, pid, started(pid), name
-        if (name == "sshd" || name == "sshd-session") {
-            title = ""
-            getline title < ("/proc/" pid "/cmdline")
-            close("/proc/" pid "/cmdline")
-            # Somebody who has not logged in yet, such as a probe of ours.
-            if (title ~ /\[(net|accepted)\]/) waiting[ppid] = waiting[pid] = 1
-            else if (real == 0 && title ~ /^sshd(-session)?: / && title !~ /\[listener\]/) served[pid] = pid "\t" ppid "\t" title
-        }
-    }
-    for (pid in served) if (!(pid in waiting)) print "S\t" served[pid]
-    for (uid in many) print "N\t" uid "\t" many[uid] "\t" names[uid]
-    print "Z\tprocesses"
+END {
+    print "Z\tfiles"
+    people = split(ENVIRON["NAMES"], person, " ")
+    n = split(ENVIRON["RULES"], rule, "\n")
+    for (i = 1; i <= n; i++) mentions(rule[i])
 }'
 
-processes() { awk "$PROCESSES" /proc/[0-9]*/status; }
-
-# at_files: the jobs of at(1): of every queue, a to z and A to Z, and = for one that runs.
-at_files() {
+# at_jobs: sets JOBS to the files of at(1), a line each: of every queue, a to z and A to Z, and = for one that runs.
+at_jobs() {
+    JOBS=
     for job in /var/spool/cron/atjobs/[a-zA-Z=]* /var/spool/at/[a-zA-Z=]*; do
-        [ -f "$job" ] && [ ! -L "$job" ] && printf '%s\n' "$job"
+        [ ! -f "$job" ] || [ -L "$job" ] || JOBS="$JOBS$job$NL"
     done
 }
 
@@ -141,18 +104,24 @@ END { if (!unread) print "Z\tothers" }'
 
 # others NAME…: the jobs of accounts that somebody else could write to: B, account, kind, file.
 others() {
-    {
-        for name in "$@"; do
-            for spool in /var/spool/cron/crontabs /var/spool/cron/tabs /var/spool/cron /etc/crontabs; do
-                [ -f "$spool/$name" ] && [ ! -L "$spool/$name" ] && echo "B$TAB$name${TAB}cron$TAB$spool/$name"
-            done
-            [ ! -e "/var/lib/systemd/linger/$name" ] || echo "B$TAB$name${TAB}linger$TAB/var/lib/systemd/linger/$name"
+    found=
+    for name in "$@"; do
+        for spool in /var/spool/cron/crontabs /var/spool/cron/tabs /var/spool/cron /etc/crontabs; do
+            [ ! -f "$spool/$name" ] || [ -L "$spool/$name" ] || found="${found}B$TAB$name${TAB}cron$TAB$spool/$name$NL"
         done
-        jobs=$(at_files)
+        [ ! -e "/var/lib/systemd/linger/$name" ] || found="${found}B$TAB$name${TAB}linger$TAB/var/lib/systemd/linger/$name$NL"
+    done
+    at_jobs
+    if [ -z "$found$JOBS" ]; then
+        echo "Z${TAB}others"
+        return
+    fi
+    {
+        printf '%s' "$found"
         IFS=$NL
         set -f
         # shellcheck disable=SC2086 # a file a line
-        [ -z "$jobs" ] || stat -c "B$TAB%U${TAB}at$TAB%n" $jobs 2>/dev/null
+        [ -z "$JOBS" ] || stat -c "B$TAB%U${TAB}at$TAB%n" $JOBS 2>/dev/null
     } | limited 10 awk -v names="$*" "$OTHERS"
 }
 
@@ -164,54 +133,48 @@ jobs_of() {
             head -c 65536 "$spool/$1" | awk '{ print "j\t" $0 }'
         fi
     done
-    [ -z "$(at_files)" ] || atq 2>/dev/null | awk -v name="$1" '$NF == name { gsub(/\t/, " "); print "J\t" name "\tat\t" $0 }'
+    [ -z "$JOBS" ] || atq 2>/dev/null | awk -v name="$1" '$NF == name { gsub(/\t/, " "); print "J\t" name "\tat\t" $0 }'
     [ ! -e "/var/lib/systemd/linger/$1" ] || echo "J$TAB$1${TAB}linger${TAB}/var/lib/systemd/linger/$1"
-    grep -lswF -e "$1" /etc/sudoers /etc/sudoers.d/* /etc/crontab /etc/cron.d/* | awk -v name="$1" '{ print "M\t" name "\t" $0 }'
+}
+
+# rules: sets RULES to the files of sudo's and cron's that may name an account, a line each.
+rules() {
+    RULES=
+    for file in /etc/sudoers /etc/sudoers.d/* /etc/crontab /etc/cron.d/*; do
+        [ ! -f "$file" ] || RULES="$RULES$file$NL"
+    done
+}
+
+# host all|only NAME…: the tables of accounts, key files and processes; and the jobs of the names. I today, the host's own day; I self,
+# the sshd that serves us; I match, see load_config.
+host() {
+    which=$1
+    shift
+    tables "$which" 1 "$@"
+    TOLD="I${TAB}today$TAB$TODAY${NL}I${TAB}self$TAB$MONITOR${NL}I${TAB}match$TAB$MATCHED$NL$TOLD"
+    RULES=
+    [ "$which" = only ] || rules
+    regular | {
+        NAMES=$*
+        export NAMES RULES
+        limited 20 awk "$LINES"
+    }
+    at_jobs
+    for name in "$@"; do
+        jobs_of "$name"
+    done
 }
 
 # survey NAME…: everything; the names are accounts of particular interest.
 survey() {
-    load_config
-    echo "I${TAB}match$TAB$MATCHED"
+    host all "$@"
     [ "$MATCHED" = no ] || printf '%s\n' "$CONDITIONS" | awk 'tolower($1) == "match" { print "I\tcondition\t" $0 }'
-    regular "$(accounts all "$@" | awk -v all=1 "$EXPAND")" | limited 20 awk "$LINES"
-    states "$@"
-    processes
-    for name in "$@"; do
-        jobs_of "$name"
-    done
     echo "Z${TAB}survey"
-}
-
-# states [NAME…]: H, account, expiry in days since 1970, state of the password (never the password); G, a line of group(5) with members
-# or of note; Y, the group that is called as one of the names (name, number); I today, the host's own day; I self, the sshd that serves us.
-states() {
-    echo "I${TAB}today$TAB$(($(date +%s) / 86400))"
-    echo "I${TAB}self$TAB$MONITOR"
-    getent shadow | awk -F: '{
-        state = "set"
-        if ($2 == "") state = "empty"
-        else if ($2 ~ /^!/) state = "locked"
-        else if ($2 ~ /^\*/) state = "none"
-        print "H\t" $1 "\t" $8 "\t" state
-    } END { print "Z\tshadow" }'
-    getent group | awk -F: -v note="$GROUPS_OF_NOTE" -v names="$*" 'BEGIN {
-            n = split(note, g, " "); for (i = 1; i <= n; i++) want[g[i]] = 1
-            n = split(names, g, " "); for (i = 1; i <= n; i++) namesake[g[i]] = 1
-        }
-        $1 in namesake { print "Y\t" $1 "\t" $3 }
-        ($1 in want) || $3 == 0 { print "G\t" $0 } END { print "Z\tgroups" }'
 }
 
 # listing NAME…: the key files of these accounts, and what /proc, shadow and the spools say: what a look needs.
 listing() {
-    load_config
-    regular "$(accounts only "$@" | awk -v all=1 "$EXPAND")" | limited 20 awk "$LINES"
-    states
-    processes
-    for name in "$@"; do
-        jobs_of "$name"
-    done
+    host only "$@"
     echo "Z${TAB}survey"
 }
 
@@ -277,12 +240,11 @@ trace() {
 
 # health: what check() wants to know of the host and of our standing there.
 health() {
-    find_listener
     load_config
     echo "I${TAB}uid$TAB$(id -u)"
     echo "I${TAB}version$TAB$(one_line "$("$SSHD" -V 2>&1 | grep -a OpenSSH)")"
     echo "I${TAB}match$TAB$MATCHED"
-    { printf '=config\n%s\n' "$CONFIG"; } | awk -v all=1 "$EXPAND"
+    printf '=config\n%s\n' "$CONFIG" | FILES='' NAMES='' awk "$SOURCES_AWK$TABLES"
     for tool in awk sed getent usermod gpasswd timeout stat mv cp; do
         command -v "$tool" >/dev/null 2>&1 || echo "I${TAB}missing$TAB$tool"
     done

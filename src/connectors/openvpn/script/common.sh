@@ -1,0 +1,192 @@
+#!/bin/sh
+# shellcheck disable=SC2015,SC2034,SC2154 # CONFIG, CA_INDEX and the like are set by the caller; parts use each other's variables
+#
+# Sent to the gateway once, over standard input of `sh -s`; afterwards its functions are called, one line a call.
+# POSIX sh, awk, coreutils, flock and openssl; perl or python3 to talk to the management interface. Every answer is one line, its
+# first field says what it is, fields are separated by tabs, and what others may have written stands last.
+#
+# The caller sets: CONFIG (the server's configuration file), CA_INDEX, CA_KEY, CA_CERT, CA_PASS, CA_CRL (files of the CA, or nothing),
+# CA_DIRS (folders with certificates, a line each), CRL_DAYS (a number, or nothing).
+
+PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+LC_ALL=C
+export PATH LC_ALL
+umask 077
+unset IFS CDPATH ENV
+TAB=$(printf '\t')
+NL='
+'
+# The mode stays private to us; what is in it is public: certificates and lists of revoked ones.
+TMP=$(mktemp -d /tmp/.offboard-XXXXXXXXXX) || TMP=
+trap 'rm -rf "$TMP"' EXIT
+trap 'exit 1' HUP INT TERM
+
+# one_line TEXT: without newlines and tabs, for an answer's last field.
+one_line() {
+    set -f
+    # shellcheck disable=SC2086 # splitting is the point
+    set -- $1
+    set +f
+    printf '%s' "$*"
+}
+
+say() { printf 'I\t%s\t%s\n' "$1" "$(one_line "$2")"; }
+answer() { printf 'R\t%s\t%s\t%s\n' "$1" "$2" "$(one_line "$3")"; }
+
+if command -v timeout >/dev/null 2>&1; then
+    limited() { timeout -k 1 "$@"; }
+else
+    limited() { shift; "$@"; }
+fi
+nap() { sleep 0.1 2>/dev/null || sleep 1; }
+
+# same FILE FILE: whether both are one file, links followed.
+same() {
+    one=$(stat -Lc %d:%i -- "$1" 2>/dev/null) && other=$(stat -Lc %d:%i -- "$2" 2>/dev/null) && [ "$one" = "$other" ]
+}
+
+# argument NAME PID: what stands after --NAME in the command line of a process. `openvpn FILE` is short for --config FILE.
+argument() {
+    tr '\000\n' '\n?' <"/proc/$2/cmdline" | awk -v name="--$1" '
+        NR == 2 && name == "--config" && !/^--/ { print; exit }
+        hit { print; exit }
+        $0 == name { hit = 1 }'
+}
+
+# find_server: sets PID to the openvpn that runs with CONFIG, OTHERS to the configurations of any others, and AT_ROOT and AT_CWD to
+# where absolute and relative paths begin for it.
+find_server() {
+    PID='' OTHERS=''
+    for dir in /proc/[0-9]*; do
+        comm=
+        { read -r comm <"$dir/comm"; } 2>/dev/null || continue
+        [ "$comm" = openvpn ] || continue
+        pid=${dir#/proc/}
+        name=$(argument config "$pid") 2>/dev/null
+        [ -n "$name" ] || continue
+        hit=
+        case $name in
+        /*)
+            if same "$dir/root$name" "$CONFIG" || [ "$name" = "$CONFIG" ]; then hit=1; fi
+            ;;
+        *)
+            if same "$dir/cwd/$name" "$CONFIG" || same "$dir/cwd/${name##*/}" "$CONFIG"; then hit=1; fi
+            ;;
+        esac
+        if [ -n "$hit" ] && [ -z "$PID" ]; then PID=$pid; else OTHERS="$OTHERS$name$NL"; fi
+    done
+    if [ -n "$PID" ]; then
+        AT_ROOT=/proc/$PID/root AT_CWD=/proc/$PID/cwd
+    else
+        AT_ROOT='' AT_CWD=$(dirname -- "$CONFIG")
+    fi
+}
+
+# real PATH: where a path of the configuration is, seen from here, as the running server sees it.
+real() {
+    case $1 in
+    /*) printf '%s%s' "$AT_ROOT" "$1" ;;
+    *) printf '%s/%s' "$AT_CWD" "$1" ;;
+    esac
+}
+
+# final PATH: the same file by a path of ours without links in it, so that another user of ours can be tried on it; as it is where
+# that would be another file (a server in another root).
+final() {
+    path=$(readlink -f -- "$1" 2>/dev/null)
+    if [ -n "$path" ] && same "$path" "$1"; then printf '%s' "$path"; else printf '%s' "$1"; fi
+}
+
+# Splits lines of openvpn's configuration into fields, as its parser does: quotes, backslashes, comments, inline blocks.
+# shellcheck disable=SC2016 # awk's own dollars
+DIRECTIVES='
+function field(text) { out = out (out == "" ? "" : "\t") text; any = 1 }
+inside != "" { if (index($0, "</" inside ">")) inside = ""; next }
+{
+    sub(/\r$/, ""); gsub(/\t/, " ")
+    line = $0; sub(/^ +/, "", line)
+    if (line ~ /^<[a-z0-9-]+>/) { inside = substr(line, 2, index(line, ">") - 2); print inside "\t[inline]"; next }
+    out = ""; any = 0; word = ""; started = 0; quote = ""
+    for (i = 1; i <= length(line); i++) {
+        c = substr(line, i, 1)
+        if (quote == "\047") { if (c == quote) quote = ""; else word = word c; continue }
+        if (c == "\\") { i++; word = word substr(line, i, 1); started = 1; continue }
+        if (quote == "\"") { if (c == quote) quote = ""; else word = word c; continue }
+        if (c == "\"" || c == "\047") { quote = c; started = 1; continue }
+        if (c == " ") { if (started) field(word); word = ""; started = 0; continue }
+        if ((c == "#" || c == ";") && !started) break
+        word = word c; started = 1
+    }
+    if (started) field(word)
+    if (any) { sub(/^--/, "", out); print out }
+}'
+
+# load_config: sets OPTIONS to what the server was started with, its command line first. Never what stands in inline blocks.
+load_config() {
+    OPTIONS=$({
+        if [ -n "$PID" ]; then
+            tr '\000\n\t' '\n  ' <"/proc/$PID/cmdline" | awk 'NR == 1 { next }
+                /^--/ { if (line != "") print line; line = substr($0, 3); next }
+                line != "" { line = line "\t" $0 }
+                END { if (line != "") print line }'
+        fi
+        awk "$DIRECTIVES" "$CONFIG" 2>/dev/null
+    })
+}
+
+# option NAME [N]: the N-th argument of the last such directive; nothing if there is none.
+option() { printf '%s\n' "$OPTIONS" | awk -F '\t' -v name="$1" -v n="${2:-1}" '$1 == name { v = $(n + 1) } END { print v }'; }
+has_option() { printf '%s\n' "$OPTIONS" | awk -F '\t' -v name="$1" '$1 == name { found = 1 } END { exit !found }'; }
+
+# inline NAME FILE: writes the inline block of the configuration to a file.
+inline() { awk -v name="$1" '$0 ~ "^[ \t]*</" name ">" { exit } hit { print } $0 ~ "^[ \t]*<" name ">" { hit = 1 }' "$CONFIG" >"$2"; }
+
+# located NAME: sets LOCATED to a file that a directive names; a copy of it where it stands inline; nothing if there is none.
+located() {
+    LOCATED=$(option "$1")
+    case $LOCATED in
+    '') ;;
+    '[inline]') inline "$1" "$TMP/$1" && LOCATED=$TMP/$1 ;;
+    *) LOCATED=$(real "$LOCATED") ;;
+    esac
+}
+
+# load: everything above, anew.
+load() {
+    find_server
+    load_config
+    located ca
+    SERVER_CA=$LOCATED
+    located cert
+    SERVER_CERT=$LOCATED
+    CRL=$(option crl-verify)
+    CRL_KIND=$(option crl-verify 2)
+    case $CRL in
+    '') CRL_KIND=none ;;
+    '[inline]') CRL_KIND=inline CRL= ;;
+    *) CRL=$(final "$(real "$CRL")") ;;
+    esac
+    CCD=$(option client-config-dir)
+    [ -z "$CCD" ] || CCD=$(final "$(real "$CCD")")
+    SERVER_UID='' SERVER_GID='' SERVER_GROUPS=''
+    [ -z "$PID" ] || while read -r key _ value rest; do
+        case $key in
+        Uid:) SERVER_UID=$value ;;
+        Gid:) SERVER_GID=$value ;;
+        esac
+    done <"/proc/$PID/status"
+}
+
+# readable FILE: whether the running server's user can read it: it gave its privileges up after it had started.
+readable() {
+    [ -n "$SERVER_UID" ] && [ "$SERVER_UID" != 0 ] || {
+        [ -r "$1" ]
+        return
+    }
+    case $1 in /proc/*) [ -r "$1" ] && return ;; esac
+    command -v setpriv >/dev/null 2>&1 || return 0
+    setpriv --reuid "$SERVER_UID" --regid "$SERVER_GID" --clear-groups test -r "$1" 2>/dev/null
+}
+
+# what_reads FILE: certificates and lists carry text around their PEM blocks; only the blocks.
+blocks() { awk -v name="$2" '$0 ~ "^-----BEGIN " name "-----" { on = 1 } on { print } $0 ~ "^-----END " name "-----" { on = 0 }' "$1"; }

@@ -1,0 +1,174 @@
+//! What is due for a run, from its record alone: that it begins, goes on, is looked at again, is tried again. Called wherever a run
+//! is changed, and for every run when `offboard serve` starts; asking twice gives the same answer.
+
+use crate::journal::{Journal, JournalError};
+use crate::model::{Actor, Fault, FaultKind, PersonId, Record, RunId, RunState, RunVerdict, StepProgress, Verdict};
+use crate::playbook::Playbook;
+use crate::store::{Due, Kind, Known, Phase, Store};
+use jiff::{SignedDuration, Timestamp};
+
+/// So long before its hour a scheduled run is looked at.
+const AHEAD: SignedDuration = SignedDuration::from_mins(15);
+/// The first pause before what is open, stuck or unreached is tried again, and the longest.
+const PAUSE: (SignedDuration, SignedDuration) = (SignedDuration::from_mins(5), SignedDuration::from_hours(24));
+
+/// What is due for `run`. `again` are its playbook's looks after the end.
+pub fn due(run: &RunId, state: &RunState, again: &[SignedDuration]) -> Vec<Due> {
+    let what = |kind, at| Due { subject: run.0.clone(), kind, at };
+    if state.cancelled.is_some() {
+        return Vec::new();
+    }
+    if let Some(at) = state.waits_until() {
+        let mut due = vec![what(Kind::Start, at)];
+        if state.prepared.is_none() {
+            due.push(what(Kind::Prepare, at - AHEAD));
+        }
+        return due;
+    }
+    let (Some((ended, _)), Some(walked)) = (state.ended, state.walked) else {
+        // It was cut off, or never came to its beginning.
+        return vec![what(Kind::Resume, state.started.unwrap_or(state.request.requested_at))];
+    };
+    // What was given back is open on purpose, and without witness passwords nothing can be proved any more.
+    if state.is_restored() || is_over(state) {
+        return Vec::new();
+    }
+    let look = again.iter().map(|after| walked + *after).find(|at| *at > ended);
+    let mut due = Vec::new();
+    if wants_retry(state) || (look.is_none() && state.standing() != RunVerdict::Shut && wants_look(state, again)) {
+        due.push(what(Kind::Retry, ended + pause(state.tries)));
+    }
+    // The last look is made again until it finds everything shut and is closed.
+    match (look, again.last()) {
+        (Some(at), _) => due.push(what(Kind::Look, at)),
+        (None, Some(last)) if due.is_empty() && state.standing() == RunVerdict::Shut => {
+            due.push(what(Kind::Look, walked + *last));
+        }
+        _ => {}
+    }
+    due
+}
+
+/// Whether the last look was made and closed.
+fn is_over(state: &RunState) -> bool {
+    state.destroyed.contains(&crate::journal::RunLog::seed_id())
+}
+
+/// Whether this is the last look of `again`.
+pub fn is_last(state: &RunState, again: &[SignedDuration], now: Timestamp) -> bool {
+    again.last().zip(state.walked).is_some_and(|(last, walked)| walked + *last <= now)
+}
+
+/// Whether a walk could mend something: what is open, stuck or unreached and not given up. What a guard forbids, and what nobody may
+/// touch, is for people.
+pub fn wants_retry(state: &RunState) -> bool {
+    let forbidden = |fault: &Fault| fault.kind == FaultKind::Protected;
+    let unreached = state.places.values().filter(|p| p.waived.is_none()).any(|p| match &p.unreached {
+        Some(fault) => !forbidden(fault),
+        None => p.reached_at.is_none(),
+    });
+    let undone = state.steps.iter().filter(|s| s.waived.is_none()).any(|s| match &s.progress {
+        StepProgress::Done { .. } => false,
+        StepProgress::Failed { fault, .. } => !forbidden(fault),
+        StepProgress::Planned | StepProgress::Started => true,
+    });
+    let open = state.doors.values().any(|d| {
+        let opens = matches!(d.after.as_ref().map(|(_, look)| &look.verdict), Some(Verdict::Open { .. }));
+        opens && state.steps.iter().any(|s| s.step.shuts.contains(&d.door.id))
+    });
+    unreached || undone || open
+}
+
+/// After the last of `again`, whether there is a door that nobody has seen shut.
+fn wants_look(state: &RunState, again: &[SignedDuration]) -> bool {
+    let shut = |look: &Verdict| matches!(look, Verdict::Shut { .. });
+    !again.is_empty() && state.doors.values().any(|d| d.after.as_ref().is_none_or(|(_, look)| !shut(&look.verdict)))
+}
+
+fn pause(tries: u32) -> SignedDuration {
+    let doubled = PAUSE.0.checked_mul(1i32.checked_shl(tries.saturating_sub(1).min(20)).unwrap_or(i32::MAX));
+    doubled.unwrap_or(PAUSE.1).min(PAUSE.1)
+}
+
+/// The looks after the end, as the run's own playbook has them.
+pub fn again(state: &RunState) -> Vec<SignedDuration> {
+    let playbook: Option<Playbook> = serde_json::from_value(state.request.playbook_body.clone()).ok();
+    let again = playbook.map(|p| p.verify.again).unwrap_or_default();
+    again.into_iter().filter_map(|period| SignedDuration::try_from(period.duration()).ok()).collect()
+}
+
+/// The run in short.
+pub fn known(run: &RunId, records: &[Record]) -> Known {
+    let state = RunState::fold(records);
+    let seen = records.last().map_or(0, |r| r.seq);
+    let Some(state) = state else {
+        let nobody = PersonId(String::new());
+        let phase = Phase::Other;
+        let run = run.clone();
+        return Known {
+            run,
+            records: seen,
+            person: nobody,
+            phase,
+            by_roster: false,
+            ends: None,
+            due: None,
+            started: None,
+        };
+    };
+    let phase = match &state.cancelled {
+        Some((.., by)) if by.is_roster() => Phase::Withdrawn,
+        Some(_) => Phase::Cancelled,
+        None if state.waits_until().is_some() => Phase::Waiting,
+        None => Phase::Begun,
+    };
+    let moved = state.scheduled.iter().rev().find(|(_, by)| by.is_roster()).map(|(at, _)| *at);
+    Known {
+        run: run.clone(),
+        records: seen,
+        person: state.request.person.id.clone(),
+        phase,
+        by_roster: state.request.requested_by.is_roster(),
+        ends: moved.filter(|_| state.request.person.ends.is_some()).or(state.request.person.ends),
+        due: state.scheduled.last().map(|(at, _)| *at),
+        started: state.started,
+    }
+}
+
+/// Brings the store in line with what the journal says of one run. `finished` is the work on it that has come to its end.
+///
+/// # Errors
+/// The journal cannot be read, or the store not be written.
+pub async fn settle(journal: &Journal, store: &Store, run: &RunId, finished: Option<Kind>) -> Result<(), Fault> {
+    let records = journal.records(run).await?;
+    let due = RunState::fold(&records).map(|state| due(run, &state, &again(&state))).unwrap_or_default();
+    store.settle(&run.0, &due, finished).await?;
+    // Last: if we die before it, the next one settles once more.
+    store.know(&known(run, &records)).await
+}
+
+/// Brings the store in line with every run of the journal that it does not know as far as it goes. Says how many there were, and the
+/// runs whose record does not verify: nothing is ever done for these by itself.
+///
+/// # Errors
+/// As [`settle`].
+pub async fn settle_all(journal: &Journal, store: &Store) -> Result<(usize, Vec<(RunId, JournalError)>), Fault> {
+    let known = store.known_lengths().await?;
+    let (mut settled, mut damaged) = (0, Vec::new());
+    for (run, length) in journal.lengths().await? {
+        if known.get(&run) == Some(&length) {
+            continue;
+        }
+        match journal.records(&run).await {
+            Ok(_) => settle(journal, store, &run, None).await?,
+            Err(error) => damaged.push((run, error)),
+        }
+        settled += 1;
+    }
+    Ok((settled, damaged))
+}
+
+/// Who goes on with a run when nobody asks: the one who scheduled it, or who asked for it.
+pub fn on_behalf(state: &RunState) -> Actor {
+    state.scheduled.last().map_or_else(|| state.request.requested_by.clone(), |(_, by)| by.clone())
+}

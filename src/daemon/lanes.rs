@@ -1,0 +1,372 @@
+//! Work that was claimed, each in a task of its own: what one does wrong, or hangs on, touches no other. Terminations, looks and sweeps
+//! have lanes of their own, so that the first never wait behind the others.
+
+use super::after;
+use super::desk::{Clock, Desk, Look};
+use super::order::{Answer, Order};
+use super::premises::Premises;
+use super::watching::Log;
+use crate::cli::{Exit, Failure};
+use crate::journal::Journal;
+use crate::model::{Actor, Event, Fault, FaultKind, RunId, RunState, RunVerdict};
+use crate::store::{Asked, Claim, Kind, Store};
+use crate::wiring::House;
+use futures::FutureExt;
+use jiff::SignedDuration;
+use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::{Mutex as Gate, Notify, OwnedMutexGuard};
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+/// The lanes: what is in them, and how much of it goes on at the same time. Places have limits of their own, over all of them.
+pub(super) const LANES: [(&[Kind], usize); 5] = [
+    (&[Kind::Start, Kind::Resume], 64),
+    (&[Kind::Prepare], 8),
+    (&[Kind::Look], 8),
+    (&[Kind::Retry], 8),
+    (&[Kind::Sweep], 1),
+];
+/// After work itself went wrong it is tried again so much later, times the number of tries, up to the second.
+const AGAIN: (SignedDuration, SignedDuration) = (SignedDuration::from_secs(5), SignedDuration::from_hours(1));
+/// Somebody who is back is asked after again so much later.
+const BACK: SignedDuration = SignedDuration::from_hours(24);
+/// How often a run is taken up anew when an append of the work before it came in between.
+const OVERTAKEN: u32 = 20;
+
+/// What the loop, its tasks and the health pages share.
+pub(super) struct Shared {
+    pub clock: Clock,
+    pub journal: Journal,
+    pub store: Store,
+    pub premises: Mutex<Premises>,
+    /// Rings when something may be due.
+    pub bell: Notify,
+    /// One at a time works on a run.
+    gates: Mutex<HashMap<RunId, Arc<Gate<()>>>>,
+    /// Looks at runs that wait, which stop when the run's hour comes.
+    early: Mutex<HashMap<RunId, AbortHandle>>,
+    /// How much goes on in each lane.
+    pub busy: [AtomicUsize; LANES.len()],
+    beat: Mutex<Instant>,
+    /// What is wrong, by where it was found.
+    wrong: Mutex<HashMap<&'static str, String>>,
+}
+
+impl Shared {
+    pub fn new(clock: Clock, journal: Journal, store: Store, premises: Premises) -> Self {
+        Self {
+            clock,
+            journal,
+            store,
+            premises: Mutex::new(premises),
+            bell: Notify::new(),
+            gates: Mutex::default(),
+            early: Mutex::default(),
+            busy: Default::default(),
+            beat: Mutex::new(Instant::now()),
+            wrong: Mutex::default(),
+        }
+    }
+
+    /// The last good house.
+    pub fn house(&self) -> Arc<House> {
+        self.premises.lock().unwrap_or_else(PoisonError::into_inner).house()
+    }
+
+    pub fn desk(&self) -> Desk {
+        let (journal, store, clock) = (self.journal.clone(), self.store.clone(), Arc::clone(&self.clock));
+        Desk { house: self.house(), journal, store, clock }
+    }
+
+    /// The loop comes round.
+    pub fn beats(&self) {
+        *self.beat.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    pub fn last_beat(&self) -> Instant {
+        *self.beat.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes what is wrong `with` something, or that nothing is any more. Logged when it changes.
+    pub fn is_wrong(&self, with: &'static str, what: Option<String>) {
+        let mut wrong = self.wrong.lock().unwrap_or_else(PoisonError::into_inner);
+        if wrong.get(with) == what.as_ref() {
+            return;
+        }
+        match what {
+            Some(what) => {
+                tracing::error!(with, what, "something is wrong");
+                wrong.insert(with, what);
+            }
+            None => {
+                tracing::info!(with, "right again");
+                wrong.remove(with);
+            }
+        }
+    }
+
+    pub fn wrong(&self) -> Vec<String> {
+        let wrong = self.wrong.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all: Vec<String> = wrong.iter().map(|(with, what)| format!("{with}: {what}")).collect();
+        all.sort();
+        all
+    }
+
+    /// The right to work on a run, when nobody else does.
+    pub async fn gate(&self, run: &RunId) -> OwnedMutexGuard<()> {
+        let gate = {
+            let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
+            // Nobody stands at it: forgotten, so that the map does not grow with every run.
+            gates.retain(|_, gate| Arc::strong_count(gate) > 1);
+            Arc::clone(gates.entry(run.clone()).or_default())
+        };
+        gate.lock_owned().await
+    }
+
+    /// Stops the look at a run that waits: something that matters more is to be done with it.
+    fn stop_early(&self, run: &RunId) {
+        if let Some(look) = self.early.lock().unwrap_or_else(PoisonError::into_inner).remove(run) {
+            look.abort();
+        }
+    }
+}
+
+/// Counts a task in its lane for as long as it lives, however it ends.
+pub(super) struct InLane {
+    shared: Arc<Shared>,
+    lane: usize,
+}
+
+impl InLane {
+    pub fn new(shared: Arc<Shared>, lane: usize) -> Self {
+        shared.busy[lane].fetch_add(1, Ordering::SeqCst);
+        Self { shared, lane }
+    }
+}
+
+impl Drop for InLane {
+    fn drop(&mut self) {
+        self.shared.busy[self.lane].fetch_sub(1, Ordering::SeqCst);
+        // There is room for the next one.
+        self.shared.bell.notify_one();
+    }
+}
+
+/// Does what was claimed, and notes what is due next. Nothing that happens in it gets out.
+pub(super) async fn work(shared: Arc<Shared>, claim: Claim) {
+    let what = format!("{} {}", claim.due.kind, claim.due.subject);
+    let done = AssertUnwindSafe(attempt(&shared, &claim)).catch_unwind().await;
+    let put_off = match done {
+        Ok(Ok(put_off)) => put_off,
+        Ok(Err(failure)) => {
+            tracing::error!(run = %claim.due.subject, kind = %claim.due.kind, attempt = claim.attempt, error = failure.plain(), "failed");
+            Some(AGAIN.0)
+        }
+        Err(_) => {
+            tracing::error!(run = %claim.due.subject, kind = %claim.due.kind, attempt = claim.attempt, "panicked");
+            Some(AGAIN.0)
+        }
+    };
+    let noted = match put_off {
+        None => match claim.due.kind {
+            Kind::Sweep => Ok(()),
+            kind => after::settle(&shared.journal, &shared.store, &RunId(claim.due.subject.clone()), Some(kind)).await,
+        },
+        Some(pause) => {
+            let times = i32::try_from(claim.attempt).unwrap_or(i32::MAX);
+            let pause = pause.checked_mul(times).unwrap_or(AGAIN.1).min(AGAIN.1.max(pause));
+            shared.store.put_off(&claim, (shared.clock)() + pause).await
+        }
+    };
+    if let Err(fault) = noted {
+        // The claim stays; the next start of serve finds from the journal what is due.
+        tracing::error!(what, %fault, "what is due next could not be noted");
+    }
+}
+
+/// Does what was claimed, if the journal says that it is still due. Says after which pause it is to be tried again all the same.
+async fn attempt(shared: &Arc<Shared>, claim: &Claim) -> Result<Option<SignedDuration>, Failure> {
+    let run = RunId(claim.due.subject.clone());
+    let kind = claim.due.kind;
+    if matches!(kind, Kind::Start | Kind::Resume) {
+        shared.stop_early(&run);
+    }
+    let _gate = shared.gate(&run).await;
+    let Some(state) = RunState::fold(&shared.journal.records(&run).await?) else { return Ok(None) };
+    let again = after::again(&state);
+    let now = (shared.clock)();
+    // Somebody may have cancelled it, moved it or done it since it was claimed.
+    if !after::due(&run, &state, &again).iter().any(|due| due.kind == kind && due.at <= now) {
+        return Ok(None);
+    }
+    let late = now.duration_since(claim.due.at).as_millis();
+    tracing::info!(run = %run, kind = %kind, late_ms = i64::try_from(late).unwrap_or(i64::MAX), "taken up");
+    let desk = shared.desk();
+    let log = Log { order: None };
+    match kind {
+        Kind::Start => walk(&desk, &run, after::on_behalf(&state), &log).await?,
+        Kind::Resume => walk(&desk, &run, ourselves(), &log).await?,
+        Kind::Prepare => prepare(shared, &run, &state).await?,
+        Kind::Retry if desk.is_back(&state) => {
+            tracing::warn!(run = %run, person = %state.request.person.id, "not tried again: by the roster this person works here again");
+            return Ok(Some(BACK));
+        }
+        Kind::Retry if after::wants_retry(&state) => walk(&desk, &run, ourselves(), &log).await?,
+        Kind::Look | Kind::Retry => {
+            desk.look(&run, Look { last: false, can_wait: true }, &log).await?;
+            close(shared, &run, &again).await?;
+        }
+        Kind::Sweep => {}
+    }
+    Ok(None)
+}
+
+/// Walks a run. What the work before it had begun to record when it was stopped may come in between; then it is taken up once more.
+async fn walk(desk: &Desk, run: &RunId, by: Actor, log: &Log) -> Result<(), Failure> {
+    for _ in 0..OVERTAKEN {
+        match desk.walk(run, by.clone(), None, log).await {
+            Err(failure) if failure.is_fenced() => tokio::time::sleep(Duration::from_millis(50)).await,
+            Err(failure) => return Err(failure),
+            Ok(answer) => {
+                if let Some(trouble) = answer.trouble {
+                    tracing::warn!(run = %run, trouble, "besides");
+                }
+                return Ok(());
+            }
+        }
+    }
+    Err(Fault::new(FaultKind::Unexpected, format!("run {run} is written to by somebody else")).into())
+}
+
+/// Looks at a run that waits, until its hour comes.
+async fn prepare(shared: &Arc<Shared>, run: &RunId, state: &RunState) -> Result<(), Failure> {
+    let desk = shared.desk();
+    let left = state.waits_until().map(|at| at.duration_since((shared.clock)()));
+    let left = left.and_then(|left| Duration::try_from(left).ok()).unwrap_or_default();
+    let (id, log) = (run.clone(), Log { order: None });
+    let look = tokio::spawn(async move { tokio::time::timeout(left, desk.prepare(&id, &log)).await });
+    shared.early.lock().unwrap_or_else(PoisonError::into_inner).insert(run.clone(), look.abort_handle());
+    let seen = look.await;
+    shared.early.lock().unwrap_or_else(PoisonError::into_inner).remove(run);
+    match seen {
+        Ok(Ok(Ok(unseen))) => {
+            unseen.iter().for_each(|fault| tracing::warn!(run = %run, %fault, "not seen beforehand"));
+            Ok(())
+        }
+        Ok(Ok(Err(failure))) => Err(failure),
+        // Its hour has come, or it is cancelled or moved: then there is nothing to prepare any more.
+        Ok(Err(_)) => Ok(()),
+        Err(stopped) if stopped.is_cancelled() => Ok(()),
+        Err(_) => Err(Fault::new(FaultKind::Unexpected, "the look beforehand panicked").into()),
+    }
+}
+
+/// After the last look, if it found everything shut, nobody needs the witness passwords any more.
+async fn close(shared: &Shared, run: &RunId, again: &[SignedDuration]) -> Result<(), Failure> {
+    let now = (shared.clock)();
+    let state = RunState::fold(&shared.journal.records(run).await?);
+    let over = state.is_some_and(|s| after::is_last(&s, again, now) && s.standing() == RunVerdict::Shut);
+    if over {
+        let log = shared.journal.continue_run(run).await?;
+        log.destroy(now, &crate::journal::RunLog::seed_id()).await?;
+        tracing::info!(%run, "the last look found every door shut; its witness passwords are destroyed");
+    }
+    Ok(())
+}
+
+/// Carries an order out and answers it.
+pub(super) async fn obey(shared: Arc<Shared>, asked: Asked) {
+    let id = asked.id;
+    let answer = match AssertUnwindSafe(carry_out(&shared, asked)).catch_unwind().await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(failure)) => refused(failure.exit, failure.plain()),
+        Err(_) => refused(Exit::Unexpected, "error[unexpected]: offboard serve failed; its log says more\n".into()),
+    };
+    tracing::info!(order = id.0, run = ?answer.run.as_ref().map(|r| &r.0), exit = answer.exit, "answered");
+    let text = serde_json::to_string(&answer).unwrap_or_default();
+    if let Err(fault) = shared.store.answer(id, &text).await {
+        tracing::error!(order = id.0, %fault, "an order could not be answered");
+    }
+    shared.bell.notify_one();
+}
+
+fn refused(exit: Exit, words: String) -> Answer {
+    Answer { run: None, exit: exit as u8, written: Vec::new(), trouble: Some(words), carried_out: false }
+}
+
+async fn carry_out(shared: &Arc<Shared>, asked: Asked) -> Result<Answer, Failure> {
+    let mut order: Order = serde_json::from_str(&asked.body).map_err(|e| {
+        Fault::new(FaultKind::Unexpected, "the order cannot be read")
+            .because(e)
+            .hint("run the same version of offboard as the one that serves")
+    })?;
+    tracing::info!(order = asked.id.0, what = order.name(), run = ?order.run().map(|r| &r.0), "an order");
+    // It was begun before its server died: the run is on record, and goes on.
+    if let (Order::Run { at, report_to, by, .. }, Some(run)) = (&order, &asked.run) {
+        if at.is_some() {
+            let run = Some(run.clone());
+            return Ok(Answer { run, exit: Exit::Fine as u8, written: Vec::new(), trouble: None, carried_out: true });
+        }
+        order = Order::Resume { run: run.clone(), report_to: report_to.clone(), by: by.clone() };
+    }
+    let desk = shared.desk();
+    let log = Log { order: Some((asked.id, shared.store.clone())) };
+    if matches!(order, Order::Run { at: None, .. }) {
+        // From its first record on nobody else works on it.
+        let begun = desk.request(&order).await?;
+        shared.store.works_on(asked.id, &begun).await?;
+        let _gate = shared.gate(&begun).await;
+        return desk.walk_for(&order, &begun, &log).await;
+    }
+    let run = order.run().map(|run| RunId(run.0.trim().to_ascii_uppercase()));
+    if let Some(run) = &run {
+        if matches!(order, Order::Cancel { .. } | Order::Reschedule { .. }) {
+            has_begun(shared, run).await?;
+            shared.stop_early(run);
+        }
+        // Follow it while somebody else works on it.
+        shared.store.works_on(asked.id, run).await?;
+    }
+    let _gate = match &run {
+        Some(run) => Some(shared.gate(run).await),
+        None => None,
+    };
+    for _ in 0..OVERTAKEN {
+        match desk.carry_out(order.clone(), &log).await {
+            Err(failure) if failure.is_fenced() => tokio::time::sleep(Duration::from_millis(50)).await,
+            done => return done,
+        }
+    }
+    Err(Fault::new(FaultKind::Busy, "the run is written to by somebody else").hint("try again").into())
+}
+
+/// Refuses at once what comes too late: whoever cancels a run that has begun must not wait for its end to hear it.
+async fn has_begun(shared: &Shared, run: &RunId) -> Result<(), Failure> {
+    let records = shared.journal.records(run).await?;
+    if records.iter().any(|r| matches!(r.event, Event::Started { .. })) {
+        let fault = Fault::new(FaultKind::Protected, format!("run {run} has begun"));
+        let hint = format!("offboard status {run} shows it; offboard restore {run} gives access back");
+        return Err(Failure::new(Exit::Refused, fault.hint(hint)));
+    }
+    Ok(())
+}
+
+/// Who goes on with what nobody asks for.
+pub(super) fn ourselves() -> Actor {
+    Actor { name: "offboard serve".into(), asserted_by: "operating system".into() }
+}
+
+/// A run that the roster asks for, begins, moves or takes back.
+pub(super) async fn for_roster<T>(
+    shared: &Shared,
+    run: &RunId,
+    work: impl AsyncFnOnce(Desk) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    shared.stop_early(run);
+    let _gate = shared.gate(run).await;
+    work(shared.desk()).await
+}

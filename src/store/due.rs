@@ -1,0 +1,223 @@
+//! What is due, and when. One row a run and kind of work: a later hour replaces an earlier one. Rows are claimed by the one `offboard serve`
+//! that there is; what a dead one had claimed is free again when the next one starts.
+//!
+//! Nothing here is the truth: every row follows from the journal, and can be made again from it.
+
+use super::{Store, millis, time};
+use crate::model::Fault;
+use jiff::Timestamp;
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+use std::collections::HashMap;
+
+pub(super) const TABLE: &str = "\
+CREATE TABLE IF NOT EXISTS due (
+  subject TEXT NOT NULL, kind TEXT NOT NULL, at INTEGER NOT NULL, attempt INTEGER NOT NULL DEFAULT 0,
+  state TEXT NOT NULL DEFAULT 'ready', PRIMARY KEY (subject, kind)) STRICT, WITHOUT ROWID";
+pub(super) const INDEX: &str = "CREATE INDEX IF NOT EXISTS due_at ON due (state, kind, at)";
+
+/// What sort of work it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// A scheduled run begins.
+    Start,
+    /// A run that was cut off goes on.
+    Resume,
+    /// A run that waits is looked at beforehand.
+    Prepare,
+    /// The doors of a run that has ended are looked at again.
+    Look,
+    /// What is open, stuck or unreached is tried again.
+    Retry,
+    /// A sweep by its schedule; the subject is the playbook.
+    Sweep,
+}
+
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 6] = [Self::Start, Self::Resume, Self::Prepare, Self::Look, Self::Retry, Self::Sweep];
+
+    /// Its name, as it is kept.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Resume => "resume",
+            Self::Prepare => "prepare",
+            Self::Look => "look",
+            Self::Retry => "retry",
+            Self::Sweep => "sweep",
+        }
+    }
+
+    fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+}
+
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Something to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Due {
+    /// The run; of a sweep the playbook.
+    pub subject: String,
+    /// What.
+    pub kind: Kind,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// Something that is being done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// What.
+    pub due: Due,
+    /// How often it was claimed, from 1.
+    pub attempt: u32,
+}
+
+impl Store {
+    /// Makes what is due for `subject` exactly `wanted`. What is claimed stays as it is, unless it is `finished`.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub async fn settle(&self, subject: &str, wanted: &[Due], finished: Option<Kind>) -> Result<(), Fault> {
+        let rows: Vec<_> = wanted.iter().map(|d| (d.kind.name(), millis(d.at))).collect();
+        let rows = serde_json::to_string(&rows).unwrap_or_default();
+        // One statement each, in one transaction; a row that is right is not written.
+        let work = async {
+            let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+            sqlx::query(
+                "DELETE FROM due WHERE subject = $1 AND (kind = $2 OR state = 'ready'
+                 AND kind NOT IN (SELECT value->>0 FROM json_each($3)))",
+            )
+            .bind(subject)
+            .bind(finished.map(Kind::name))
+            .bind(&rows)
+            .execute(&mut *tx)
+            .await?;
+            sqlx::query(
+                "INSERT INTO due (subject, kind, at) SELECT $1, value->>0, value->>1 FROM json_each($2) WHERE true
+                 ON CONFLICT (subject, kind) DO UPDATE SET at = excluded.at, attempt = 0
+                 WHERE state = 'ready' AND at <> excluded.at AND attempt = 0",
+            )
+            .bind(subject)
+            .bind(&rows)
+            .execute(&mut *tx)
+            .await?;
+            tx.commit().await
+        };
+        work.await.map_err(|e| self.fault(&e))
+    }
+
+    /// Claims up to `most` rows of these kinds that are due by `now`, the longest due first.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub async fn claim(&self, kinds: &[Kind], now: Timestamp, most: usize) -> Result<Vec<Claim>, Fault> {
+        let rows = sqlx::query(
+            "UPDATE due SET state = 'claimed', attempt = attempt + 1 WHERE (subject, kind) IN
+               (SELECT subject, kind FROM due WHERE state = 'ready' AND kind IN (SELECT value FROM json_each($1))
+                AND at <= $2 ORDER BY at LIMIT $3)
+             RETURNING subject, kind, at, attempt",
+        )
+        .bind(names(kinds))
+        .bind(millis(now))
+        .bind(i64::try_from(most).unwrap_or(i64::MAX))
+        .fetch_all(&self.pool)
+        .await
+        .map_err(|e| self.fault(&e))?;
+        let mut claims: Vec<Claim> = rows
+            .iter()
+            .filter_map(|row| claim(row).transpose())
+            .collect::<Result<_, _>>()
+            .map_err(|e| self.fault(&e))?;
+        claims.sort_by_key(|c| c.due.at);
+        Ok(claims)
+    }
+
+    /// Gives a claim back, to be claimed again from `at` on.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub async fn put_off(&self, claim: &Claim, at: Timestamp) -> Result<(), Fault> {
+        sqlx::query("UPDATE due SET state = 'ready', at = $3 WHERE subject = $1 AND kind = $2 AND state = 'claimed'")
+            .bind(&claim.due.subject)
+            .bind(claim.due.kind.name())
+            .bind(millis(at))
+            .execute(&self.pool)
+            .await
+            .map_err(|e| self.fault(&e))?;
+        Ok(())
+    }
+
+    /// Frees what another `offboard serve`, which is dead, had claimed.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub async fn free_claims(&self) -> Result<u64, Fault> {
+        let freed = sqlx::query("UPDATE due SET state = 'ready' WHERE state = 'claimed'").execute(&self.pool).await;
+        Ok(freed.map_err(|e| self.fault(&e))?.rows_affected())
+    }
+
+    /// For each kind of which anything is due, the earliest hour.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn next(&self) -> Result<HashMap<Kind, Timestamp>, Fault> {
+        // One look into the index a kind, however much is due.
+        let rows: Vec<(String, Option<i64>)> = sqlx::query_as(
+            "SELECT value, (SELECT min(at) FROM due WHERE state = 'ready' AND kind = value) FROM json_each($1)",
+        )
+        .bind(names(&Kind::ALL))
+        .fetch_all(&self.pool)
+        .await
+        .map_err(|e| self.fault(&e))?;
+        Ok(rows.into_iter().filter_map(|(kind, at)| Some((Kind::named(&kind)?, time(at?)))).collect())
+    }
+
+    /// How many terminations should have been taken up before `then`, and were not.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn overdue(&self, then: Timestamp) -> Result<u64, Fault> {
+        let count: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM due WHERE state = 'ready' AND kind IN ('start', 'resume') AND at < $1",
+        )
+        .bind(millis(then))
+        .fetch_one(&self.pool)
+        .await
+        .map_err(|e| self.fault(&e))?;
+        Ok(count.cast_unsigned())
+    }
+
+    /// Everything that is due, the next first.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn all_due(&self) -> Result<Vec<Due>, Fault> {
+        let rows = sqlx::query("SELECT subject, kind, at, attempt FROM due ORDER BY at, subject, kind")
+            .fetch_all(&self.pool)
+            .await
+            .map_err(|e| self.fault(&e))?;
+        let claims: Result<Vec<_>, _> = rows.iter().filter_map(|row| claim(row).transpose()).collect();
+        Ok(claims.map_err(|e| self.fault(&e))?.into_iter().map(|c| c.due).collect())
+    }
+}
+
+fn names(kinds: &[Kind]) -> String {
+    let names: Vec<_> = kinds.iter().map(|kind| kind.name()).collect();
+    serde_json::to_string(&names).unwrap_or_default()
+}
+
+/// A row; nothing if a later version wrote it.
+fn claim(row: &SqliteRow) -> Result<Option<Claim>, sqlx::Error> {
+    let Some(kind) = Kind::named(row.try_get(1)?) else { return Ok(None) };
+    let due = Due { subject: row.try_get(0)?, kind, at: time(row.try_get(2)?) };
+    let attempt: i64 = row.try_get(3)?;
+    Ok(Some(Claim { due, attempt: u32::try_from(attempt).unwrap_or(u32::MAX) }))
+}
