@@ -56,6 +56,8 @@ for user in rmehta rmehtaa; do until_true 20 reached "$user"; done
 for i in "${!his[@]}"; do result open "$(held "${his[i]}")" rmehta "${held_at[i]}" ''; done
 for i in "${!others[@]}"; do result open "$(held "${others[i]}")" rmehtaa "${held_at[i]}" ''; done
 before=$(tables)
+PGPASSWORD=$portal_password psql -X -h pg.sunrise.test -U portal_app -d hospital -c 'select pg_sleep(1000)' </dev/null >/dev/null 2>&1 & his+=($!)
+held_at+=('psql session as portal_app')
 # The portal logs in with a password that he knows. From here on it is asked without a pause.
 coproc hammer { "$LAB_SRC/hammer" web1 8080; }
 read -r -u "${hammer[0]}" _

@@ -23,6 +23,7 @@ mod reschedule;
 mod restore;
 mod resume;
 mod run;
+mod secrets;
 mod serve;
 mod status;
 mod sweep;
@@ -85,6 +86,8 @@ enum Command {
     Restore(restore::Args),
     /// Give a stuck step or an unreached place up, in writing.
     Waive(waive::Args),
+    /// List shared secrets: who may know them, when they were rotated, and whether they could be.
+    Secrets(secrets::Args),
     /// Close a manual step, with what shows that it is done.
     Done(done::Args),
     /// List the mails that are not delivered, or send them now.
@@ -148,6 +151,7 @@ pub fn main() -> ExitCode {
             Command::Verify(args) => verify::run(&context, args).await,
             Command::Restore(args) => restore::run(&context, args).await,
             Command::Waive(args) => waive::run(&context, args).await,
+            Command::Secrets(args) => secrets::run(&context, args).await,
             Command::Done(args) => done::run(&context, args).await,
             Command::Mail(args) => mail::run(&context, args).await,
             Command::Report(args) => report::run(&context, args).await,

@@ -10,26 +10,22 @@
 //!
 //! A waived step takes its participant out: the rotation goes on without that consumer, or, at the source, not at all.
 
-use super::{Engine, Halt, Run};
-use crate::connector::{Connector, KnownSecret, Link, Taken, Turn};
+mod chain;
+mod health;
+
+pub use health::{PartHealth, SecretHealth};
+
+use super::Engine;
+use crate::connector::Connector;
 use crate::model::{
-    Account, Action, Door, DoorId, DoorKind, Event, Fault, FaultKind, Finding, FindingKind, Identity, Look, LookAt,
-    MatchRule, Owner, Part, PartKind, Person, Phase, Place, PlaceId, RunState, SecretName, Seen, SharedSecret, Step,
-    StepId, StepProgress, Which, short_id,
+    Account, Action, Door, DoorId, DoorKind, Fault, FaultKind, Identity, MatchRule, Owner, Part, Person, Phase, Place,
+    RunState, SecretName, SharedSecret, Step, StepId, short_id,
 };
 use crate::playbook::Playbook;
-use futures::future::{join, join_all, try_join_all};
-use secrecy::{ExposeSecret, SecretString};
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError};
-use std::time::Duration;
-use tokio::sync::Mutex;
-use tokio::time::timeout;
+use std::sync::Arc;
 
-/// How long the look before may hold the rotation up.
-const LOOK_BEFORE: Duration = Duration::from_secs(4);
-/// A turn may take so many times as long as one network operation: a program's reload and its recovery are in it.
-const PATIENCE: u32 = 30;
+const PHASES: [Phase; 4] = [Phase::Create, Phase::Set, Phase::Test, Phase::Finish];
 
 /// One participant of a rotation.
 struct Participant {
@@ -47,19 +43,6 @@ pub(super) struct Rotation {
     consumers: Vec<Participant>,
 }
 
-/// What came of one turn.
-enum Turned {
-    /// Also earlier; with the value that a consumer's `create` has said.
-    Done(Option<SecretString>),
-    /// On record as failed.
-    Failed,
-    /// The participant was given up.
-    Waived,
-}
-
-/// A participant's connection, once there is one.
-type Connection = Option<Box<dyn Link>>;
-
 impl Participant {
     fn step(&self, name: &SecretName, phase: Phase, door: &DoorId) -> Step {
         let (account, key) = self.part.object();
@@ -75,6 +58,14 @@ impl Participant {
             reversible: false,
             due: None,
         }
+    }
+
+    /// Whether any of its steps was given up: then it takes no further part.
+    fn is_waived(&self, state: &RunState, name: &SecretName, door: &DoorId) -> bool {
+        PHASES.iter().any(|phase| {
+            let id = self.step(name, *phase, door).id;
+            state.step(&id).is_some_and(|step| step.waived.is_some())
+        })
     }
 
     /// For people.
@@ -118,9 +109,18 @@ impl Rotation {
         std::iter::once(&self.source).chain(&self.consumers)
     }
 
+    /// The first turn that is still to be taken, phase by phase; nobody's if the source was given up.
+    fn left(&self, state: &RunState, door: &DoorId, phases: &[Phase]) -> Option<(Phase, &Participant)> {
+        if self.source.is_waived(state, &self.name, door) {
+            return None;
+        }
+        let taking_part = || self.everybody().filter(|p| !p.is_waived(state, &self.name, door));
+        let mut turns = phases.iter().flat_map(|phase| taking_part().map(move |p| (*phase, p)));
+        turns.find(|(phase, p)| !state.step(&p.step(&self.name, *phase, door).id).is_some_and(|step| step.is_done()))
+    }
+
     fn steps(&self, door: &DoorId) -> Vec<Step> {
-        let phases = [Phase::Create, Phase::Set, Phase::Test, Phase::Finish];
-        phases.iter().flat_map(|phase| self.everybody().map(|p| p.step(&self.name, *phase, door))).collect()
+        PHASES.iter().flat_map(|phase| self.everybody().map(|p| p.step(&self.name, *phase, door))).collect()
     }
 }
 
@@ -171,49 +171,6 @@ impl Engine {
         Ok(Rotation { name: name.clone(), why, source, consumers: consumers.collect::<Result<_, Fault>>()? })
     }
 
-    /// What each participant of each secret says of itself when asked as `create` asks: nothing is changed.
-    pub async fn secrets_health(&self) -> Vec<SecretHealth> {
-        let cx = &self.cx(vec![0; 32].into());
-        join_all(self.secrets.iter().map(|(name, secret)| async move {
-            let rotation = match self.rotation(name, secret, Vec::new()) {
-                Ok(rotation) => rotation,
-                Err(fault) => {
-                    return SecretHealth {
-                        name: name.clone(),
-                        secret: secret.clone(),
-                        parts: Vec::new(),
-                        fault: Some(fault),
-                    };
-                }
-            };
-            let ask = async |participant: &Participant, old: Option<&SecretString>| -> Result<Taken, Fault> {
-                let mut link = self.open(&*participant.connector, &participant.place, cx).await?;
-                let (part, seen) = (&participant.part, &Seen::default());
-                let turn = Turn { phase: Phase::Create, secret: name, part, old, new: None, seen, consumers: &[] };
-                let what = format!("{}: asking {}", participant.place.id, participant.name());
-                self.in_time(&what, PATIENCE, link.rotate(&turn, cx)).await?
-            };
-            let mut parts = Vec::new();
-            let mut old = None;
-            for (participant, taken) in
-                rotation.consumers.iter().zip(join_all(rotation.consumers.iter().map(|p| ask(p, None))).await)
-            {
-                let fault = match taken {
-                    Ok(taken) => {
-                        old = taken.value.or(old);
-                        None
-                    }
-                    Err(fault) => Some(fault),
-                };
-                parts.push(PartHealth { kind: PartKind::Consumer, what: participant.name(), fault });
-            }
-            let fault = ask(&rotation.source, old.as_ref()).await.err();
-            parts.insert(0, PartHealth { kind: PartKind::Source, what: rotation.source.name(), fault });
-            SecretHealth { name: name.clone(), secret: secret.clone(), parts, fault: None }
-        }))
-        .await
-    }
-
     /// The accounts and steps of the secrets that `person` may know, for a draft: place, account, and steps with their stage.
     pub(super) fn draft_rotations(
         &self,
@@ -236,418 +193,7 @@ impl Engine {
     }
 }
 
-/// How a shared secret stands.
-pub struct SecretHealth {
-    /// Its name.
-    pub name: SecretName,
-    /// As it is declared.
-    pub secret: SharedSecret,
-    /// The source, then the consumers.
-    pub parts: Vec<PartHealth>,
-    /// Why nobody could be asked.
-    pub fault: Option<Fault>,
-}
-
-/// How one participant stands.
-pub struct PartHealth {
-    /// What it is.
-    pub kind: PartKind,
-    /// For people.
-    pub what: String,
-    /// What is wrong with it.
-    pub fault: Option<Fault>,
-}
-
 /// The groups and roles of the accounts.
 pub(super) fn memberships<'a>(doors: impl IntoIterator<Item = &'a Door>) -> Vec<String> {
     doors.into_iter().filter(|door| door.kind == DoorKind::Membership).map(|door| door.object.clone()).collect()
-}
-
-/// What the chain of one secret needs.
-struct Chain<'a> {
-    rotation: &'a Rotation,
-    stage: String,
-    door: Door,
-    /// By participant: the consumers in their order, the source last.
-    links: Vec<Mutex<Connection>>,
-    /// Files are written one at a time at each place.
-    turns: &'a BTreeMap<PlaceId, Mutex<()>>,
-}
-
-impl Run<'_> {
-    /// The secrets that the leaver may know by what is on record.
-    fn rotations(&self) -> Vec<Result<Rotation, Fault>> {
-        let memberships = self.recorder.read(|s| memberships(s.doors.values().map(|d| &d.door)));
-        self.engine.known_to(&self.person(), &memberships)
-    }
-
-    /// Rotates every secret that the leaver may know and that is not rotated yet, all at the same time.
-    pub(super) async fn rotate(&self) -> Result<(), Halt> {
-        let leaver = self.person();
-        let mut rotations = Vec::new();
-        for rotation in self.rotations() {
-            match rotation {
-                Ok(rotation) => rotations.push(rotation),
-                Err(fault) => {
-                    self.note(vec![finding(
-                        FindingKind::Unknown,
-                        None,
-                        fault.to_string(),
-                        "correct offboard.yaml, then: offboard resume",
-                    )])
-                    .await?;
-                }
-            }
-        }
-        let (mut staged, mut left) = (Vec::new(), Vec::new());
-        for rotation in &rotations {
-            match stage_for(&self.playbook, &*rotation.source.connector) {
-                Some(stage) => staged.push((rotation, stage)),
-                None => left.push(finding(
-                    FindingKind::NotCovered,
-                    Some(&rotation.source),
-                    format!("the leaver may know the secret {} ({}), and this playbook does not rotate it", rotation.name, rotation.why.join(", ")),
-                    "add { do: rotate, to: shared-secrets, where: { known-to: leaver } } to the playbook, or change it by hand",
-                )),
-            }
-        }
-        self.note(left).await?;
-        let turns: BTreeMap<PlaceId, Mutex<()>> = staged
-            .iter()
-            .flat_map(|(rotation, _)| rotation.everybody().map(|p| (p.place.id.clone(), Mutex::default())))
-            .collect();
-        let leaver = &leaver;
-        let chains = staged.into_iter().map(|(rotation, stage)| {
-            let links = rotation.everybody().map(|_| Mutex::default()).collect();
-            Chain { rotation, stage, door: rotation.door(leaver), links, turns: &turns }
-        });
-        try_join_all(chains.map(|chain| async move { self.chain(&chain, leaver).await })).await.map(|_| ())
-    }
-
-    /// One secret, from looking ahead to proof.
-    async fn chain(&self, chain: &Chain<'_>, leaver: &Person) -> Result<(), Halt> {
-        let (rotation, door) = (chain.rotation, &chain.door);
-        if self.recorder.read(|s| !s.doors.contains_key(&door.id)) {
-            self.recorder.record(vec![super::discover::found(rotation.account(leaver))]).await?;
-        }
-        if self.recorder.read(|s| rotation.steps(&door.id).iter().all(|step| is_over(s, &step.id))) {
-            return Ok(());
-        }
-        let source_set = rotation.source.step(&rotation.name, Phase::Set, &door.id).id;
-        // Once it was begun, the value may be in use: nothing may be looked at or made anew.
-        let begun = self.recorder.read(|s| s.step(&source_set).is_some_and(|s| s.attempts > 0));
-        if !begun && !self.make_ready(chain).await? {
-            return Ok(());
-        }
-        fail::fail_point!("rotate::sealed");
-        if !self.take(chain, Phase::Set, true).await? || !self.take(chain, Phase::Test, false).await? {
-            return Ok(());
-        }
-        if !self.take(chain, Phase::Finish, true).await? {
-            return Ok(());
-        }
-        let connector = Arc::clone(&rotation.source.connector);
-        match self.look_again(&*connector, &rotation.source.place).await {
-            Err(Halt::Place(_)) => Ok(()),
-            other => other,
-        }
-    }
-
-    /// `create` everywhere; then both values are sealed, and the door is looked at while the old one still opens it. Says whether the
-    /// rotation may go on.
-    async fn make_ready(&self, chain: &Chain<'_>) -> Result<bool, Halt> {
-        let rotation = chain.rotation;
-        let said =
-            join_all((0..rotation.consumers.len()).map(|index| self.turn(chain, index, Phase::Create, None))).await;
-        let mut old: Option<SecretString> = None;
-        let mut differ = false;
-        for turned in said {
-            match turned? {
-                Turned::Done(Some(value)) => match &old {
-                    Some(other) => differ |= other.expose_secret() != value.expose_secret(),
-                    None => old = Some(value),
-                },
-                Turned::Done(None) | Turned::Waived => {}
-                Turned::Failed => return Ok(false),
-            }
-        }
-        let index = rotation.consumers.len();
-        if differ {
-            let fault = Fault::new(
-                FaultKind::Misconfigured,
-                format!("secret {}: its consumers log in with different values", rotation.name),
-            )
-            .because("they cannot all be the password of one account")
-            .hint("mend the files that have a wrong one, then: offboard resume");
-            self.failed(chain, index, Phase::Create, fault).await?;
-            return Ok(false);
-        }
-        if !matches!(self.turn(chain, index, Phase::Create, old.as_ref()).await?, Turned::Done(_)) {
-            return Ok(false);
-        }
-        let Some(old) = old else { return Ok(false) };
-        let known = self.recorder.unseal_secret(&chain.door.id).await?;
-        let mut values = Vec::new();
-        let fresh = match known.1 {
-            Some(new) => new,
-            None => {
-                let new = self.recorder.fresh_secret()?;
-                values.push((Which::New, new.clone()));
-                new
-            }
-        };
-        if known.0.is_none_or(|known| known.expose_secret() != old.expose_secret()) {
-            values.push((Which::Old, old.clone()));
-        }
-        self.recorder.seal_secret(&chain.door.id, values).await?;
-        self.know(&chain.door.id, Some(old), Some(fresh));
-        self.look_at_old(chain).await?;
-        Ok(true)
-    }
-
-    /// The look before: containment is over, so it may take its time, but not for ever.
-    async fn look_at_old(&self, chain: &Chain<'_>) -> Result<(), Halt> {
-        if self.recorder.read(|s| s.doors.get(&chain.door.id).is_none_or(|d| d.before.is_some() || d.after.is_some())) {
-            return Ok(());
-        }
-        let mut connection = chain.links[chain.rotation.consumers.len()].lock().await;
-        let Some(link) = connection.as_mut() else { return Ok(()) };
-        link.keep(self.known_secrets(&chain.door.place));
-        let cx = self.engine.cx(self.seed()?);
-        let look = match timeout(LOOK_BEFORE, link.look(std::slice::from_ref(&chain.door), false, &cx)).await {
-            Ok(looks) => looks.into_iter().next().unwrap_or_else(|| Look::unproven("the connector did not say")),
-            Err(_) => {
-                *connection = None;
-                Look::unproven("the look took too long")
-            }
-        };
-        self.recorder.record(vec![Event::Looked { door: chain.door.id.clone(), at: LookAt::Before, look }]).await
-    }
-
-    /// One phase of everybody: the source first where `in_order`, else all at the same time. Says whether it is done.
-    async fn take(&self, chain: &Chain<'_>, phase: Phase, in_order: bool) -> Result<bool, Halt> {
-        let count = chain.rotation.consumers.len();
-        let (source, consumers);
-        let of_consumers = || join_all((0..count).map(|index| self.turn(chain, index, phase, None)));
-        if in_order {
-            source = self.turn(chain, count, phase, None).await?;
-            if !matches!(source, Turned::Done(_)) {
-                return Ok(false);
-            }
-            consumers = of_consumers().await;
-        } else {
-            let (first, others) = join(self.turn(chain, count, phase, None), of_consumers()).await;
-            (source, consumers) = (first?, others);
-        }
-        let mut done = matches!(source, Turned::Done(_));
-        for turned in consumers {
-            done &= !matches!(turned?, Turned::Failed);
-        }
-        Ok(done)
-    }
-
-    /// One turn of one participant, journaled before and after; `index` as in [`Chain::links`]. What is done is not done again, but for `create`,
-    /// which looks anew for as long as nothing was set.
-    async fn turn(
-        &self,
-        chain: &Chain<'_>,
-        index: usize,
-        phase: Phase,
-        old: Option<&SecretString>,
-    ) -> Result<Turned, Halt> {
-        let rotation = chain.rotation;
-        let participant = rotation.consumers.get(index).unwrap_or(&rotation.source);
-        let step = participant.step(&rotation.name, phase, &chain.door.id);
-        if self.is_waived(chain, participant) {
-            return Ok(Turned::Waived);
-        }
-        let (done, attempt) =
-            self.recorder.read(|s| s.step(&step.id).map_or((false, 1), |s| (s.is_done(), s.attempts + 1)));
-        if done && phase != Phase::Create {
-            return Ok(Turned::Done(None));
-        }
-        if self.given_up.lock().unwrap_or_else(PoisonError::into_inner).contains(&step.id) {
-            return Ok(Turned::Failed);
-        }
-        let place = &participant.place.id;
-        let _one_at_a_time = match chain.turns.get(place) {
-            Some(turns) if phase == Phase::Set => Some(turns.lock().await),
-            _ => None,
-        };
-        self.recorder
-            .record(vec![
-                Event::Planned { stage: chain.stage.clone(), steps: vec![step.clone()] },
-                Event::StepStarted { step: step.id.clone(), attempt },
-            ])
-            .await?;
-        fail::fail_point!("rotate::begun");
-        let own = participant.step(&rotation.name, Phase::Create, &chain.door.id).id;
-        let (seen, consumers) = self.recorder.read(|s| {
-            let seen = |id: &StepId| s.secrets.get(&chain.door.id).and_then(|secret| secret.seen.get(id)).cloned();
-            let consumers: Vec<(String, Vec<String>)> = rotation
-                .consumers
-                .iter()
-                .filter(|p| !self.is_waived_in(s, chain, p))
-                .map(|p| {
-                    let id = p.step(&rotation.name, Phase::Create, &chain.door.id).id;
-                    (p.name(), seen(&id).unwrap_or_default().addresses)
-                })
-                .collect();
-            (seen(&own).unwrap_or_default(), consumers)
-        });
-        let known = self.known_secrets(&chain.door.place).into_iter().find(|known| known.door == chain.door.id);
-        let (known_old, new) = known.map_or((None, None), |known| (known.old, known.new));
-        let turn = Turn {
-            phase,
-            secret: &rotation.name,
-            part: &participant.part,
-            old: old.or(known_old.as_ref()),
-            new: new.as_ref().filter(|_| phase != Phase::Create),
-            seen: &seen,
-            consumers: &consumers,
-        };
-        let mut connection = chain.links[index].lock().await;
-        let work = async {
-            let cx = self.engine.cx(self.seed()?);
-            let link = match connection.as_mut() {
-                Some(link) => link,
-                None => connection.insert(self.engine.open(&*participant.connector, &participant.place, &cx).await?),
-            };
-            let what = format!("{place}: {phase} of secret {}", rotation.name);
-            self.engine.in_time(&what, PATIENCE, link.rotate(&turn, &cx)).await?.map_err(Halt::Place)
-        };
-        let taken = self.in_turn(&participant.place, work).await;
-        fail::fail_point!("rotate::taken");
-        match taken {
-            Ok(taken) => {
-                let mut events = Vec::new();
-                if taken.seen != Seen::default() {
-                    events.push(Event::SecretSeen { door: chain.door.id.clone(), step: own, seen: taken.seen });
-                }
-                events.push(Event::StepDone { step: step.id, outcome: taken.outcome });
-                self.recorder.record(events).await?;
-                self.note(taken.findings).await?;
-                Ok(Turned::Done(taken.value))
-            }
-            Err(Halt::Place(fault)) => {
-                // A connection that broke or hangs is in the middle of something.
-                if fault.kind == FaultKind::Unreachable {
-                    *connection = None;
-                }
-                drop(connection);
-                self.failed(chain, index, phase, fault).await?;
-                Ok(Turned::Failed)
-            }
-            Err(journal) => Err(journal),
-        }
-    }
-
-    async fn failed(&self, chain: &Chain<'_>, index: usize, phase: Phase, fault: Fault) -> Result<(), Halt> {
-        let rotation = chain.rotation;
-        let participant = rotation.consumers.get(index).unwrap_or(&rotation.source);
-        let step = participant.step(&rotation.name, phase, &chain.door.id);
-        let last = !fault.is_transient();
-        if last {
-            self.give_step_up(&step.id);
-        }
-        let planned = Event::Planned { stage: chain.stage.clone(), steps: vec![step.clone()] };
-        self.recorder.record(vec![planned, Event::StepFailed { step: step.id, fault, last }]).await
-    }
-
-    fn is_waived(&self, chain: &Chain<'_>, participant: &Participant) -> bool {
-        self.recorder.read(|s| self.is_waived_in(s, chain, participant))
-    }
-
-    /// Whether any of a participant's steps was given up: then it takes no further part.
-    fn is_waived_in(&self, state: &RunState, chain: &Chain<'_>, participant: &Participant) -> bool {
-        [Phase::Create, Phase::Set, Phase::Test, Phase::Finish].iter().any(|phase| {
-            let id = participant.step(&chain.rotation.name, *phase, &chain.door.id).id;
-            state.step(&id).is_some_and(|step| step.waived.is_some())
-        })
-    }
-
-    /// Whether a rotation failed for a reason that may pass.
-    pub(super) fn wants_another_rotation(&self) -> bool {
-        self.recorder.read(|s| {
-            s.steps.iter().any(|step| {
-                step.step.action == Action::Rotate
-                    && step.waived.is_none()
-                    && matches!(step.progress, StepProgress::Failed { last: false, .. })
-            })
-        })
-    }
-
-    /// Says which rotations have stopped half way: what is set, and what is not.
-    pub(super) async fn note_half_rotated(&self) -> Result<(), Halt> {
-        let leaver = self.person();
-        let mut findings = Vec::new();
-        for rotation in self.rotations().into_iter().flatten() {
-            let door = rotation.door(&leaver).id;
-            let half = self.recorder.read(|s| {
-                let set = rotation.source.step(&rotation.name, Phase::Set, &door).id;
-                let begun = s.step(&set).is_some_and(|s| s.attempts > 0);
-                let missing = rotation.everybody().flat_map(|p| {
-                    [Phase::Set, Phase::Test, Phase::Finish]
-                        .map(|phase| (phase, p, p.step(&rotation.name, phase, &door).id))
-                });
-                let mut missing = missing.filter(|(.., id)| !is_over(s, id)).map(|(phase, p, _)| (phase, p.name()));
-                if begun { missing.next() } else { None }
-            });
-            if let Some((phase, name)) = half {
-                findings.push(finding(
-                    FindingKind::Unknown,
-                    Some(&rotation.source),
-                    format!("secret {} is half rotated: `{phase}` of {name} is not done; the old and the new value are kept sealed", rotation.name),
-                    &format!("mend what its step says, then: offboard resume {}; or waive that step: then the rotation goes on without it", self.recorder.run()),
-                ));
-            }
-        }
-        self.note(findings).await
-    }
-
-    /// What is known of secrets whose doors are at the place.
-    pub(super) fn known_secrets(&self, place: &PlaceId) -> Vec<KnownSecret> {
-        let secrets = self.secrets.lock().unwrap_or_else(PoisonError::into_inner);
-        self.recorder.read(|s| {
-            let here = secrets.iter().filter(|(door, _)| s.doors.get(door).is_some_and(|d| d.door.place == *place));
-            here.map(|(door, (old, new))| KnownSecret {
-                door: door.clone(),
-                old: old.clone(),
-                new: new.clone(),
-                before: s
-                    .secrets
-                    .get(door)
-                    .and_then(|secret| secret.seen.values().find_map(|seen| seen.before.clone())),
-            })
-            .collect()
-        })
-    }
-
-    fn know(&self, door: &DoorId, old: Option<SecretString>, new: Option<SecretString>) {
-        self.secrets.lock().unwrap_or_else(PoisonError::into_inner).insert(door.clone(), (old, new));
-    }
-
-    /// Takes up what an earlier process has sealed.
-    pub(super) async fn unseal_secrets(&self) -> Result<(), Halt> {
-        for door in self.recorder.read(|s| s.secrets.keys().cloned().collect::<Vec<_>>()) {
-            let (old, new) = self.recorder.unseal_secret(&door).await?;
-            self.know(&door, old, new);
-        }
-        Ok(())
-    }
-}
-
-/// Done or given up.
-fn is_over(state: &RunState, id: &StepId) -> bool {
-    state.step(id).is_some_and(|step| step.is_done() || step.waived.is_some())
-}
-
-fn finding(kind: FindingKind, source: Option<&Participant>, what: String, hint: &str) -> Finding {
-    Finding {
-        kind,
-        place: source.map(|source| source.place.id.clone()),
-        account: source.map(|source| source.part.object().0.to_string()),
-        what,
-        hint: hint.to_string(),
-    }
 }

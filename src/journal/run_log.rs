@@ -110,7 +110,7 @@ impl RunLog {
     pub fn fresh_secret(&self) -> Result<SecretString, JournalError> {
         use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
         let bytes: Zeroizing<[u8; 32]> = Zeroizing::new(random().map_err(|e| self.unwritable(&e))?);
-        Ok(SecretString::from(URL_SAFE_NO_PAD.encode(&*bytes)))
+        Ok(SecretString::from(URL_SAFE_NO_PAD.encode(bytes.as_slice())))
     }
 
     /// The value that was sealed under `id`; nothing if there is none, or none any more.

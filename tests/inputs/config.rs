@@ -162,6 +162,62 @@ snapshots! {
     mail_ca_that_is_not_there: "ca: ca.pem\n  user" => "ca: other.pem\n  user",
 }
 
+/// What [`GOOD`] says of a shared secret, where it says anything.
+const SECRET: &str = r#"secrets:
+  portal-db:
+    source: { system: billing, account: portal_app }
+    consumers:
+      - { system: fleet, place: web1.example.test, file: /etc/portal.env, key: PGPASSWORD, reload: [systemctl, reload, portal], health: [true] }
+    known-to: { people: [E1042] }
+"#;
+
+/// The message for one thing changed in the shared secret.
+fn complaint_of_secret(good: &str, bad: &str) -> String {
+    assert!(SECRET.contains(good), "{good}");
+    complaint(
+        "  - { system: fleet, account: emergency, as: break-glass }\n",
+        &format!("  - {{ system: fleet, account: emergency, as: break-glass }}\n{}", SECRET.replacen(good, bad, 1)),
+    )
+}
+
+macro_rules! of_secrets {
+    ($($name:ident: $good:expr => $bad:expr),* $(,)?) => {
+        $(#[test] fn $name() { insta::assert_snapshot!(complaint_of_secret($good, $bad)); })*
+    };
+}
+
+of_secrets! {
+    secret_of_an_unknown_system: "system: billing" => "system: biling",
+    secret_of_a_system_that_is_no_source: "source: { system: billing" => "source: { system: fleet",
+    consumer_that_can_be_none: "- { system: fleet" => "- { system: directory",
+    consumer_at_an_unknown_place: "place: web1.example.test" => "place: web2.example.test",
+    source_at_an_unknown_place: "account: portal_app" => "place: db2.example.test, account: portal_app",
+    secret_of_a_persons_account: "account: portal_app" => "account: jroe_dba",
+    consumer_with_a_relative_file: "file: /etc/portal.env" => "file: portal.env",
+    consumer_with_an_odd_file: "file: /etc/portal.env" => "file: /etc/../portal.env",
+    consumer_with_an_odd_key: "key: PGPASSWORD" => "key: PG-PASSWORD",
+    consumer_without_a_command: "reload: [systemctl, reload, portal]" => "reload: []",
+    command_as_one_text: "reload: [systemctl, reload, portal]" => "reload: systemctl reload portal",
+    the_same_key_twice: "    known-to" => "      - { system: fleet, place: web1.example.test, file: /etc/portal.env, key: PGPASSWORD, reload: [a], health: [b] }\n    known-to",
+    two_secrets_of_one_account: "secrets:\n" => "secrets:\n  a-first: { source: { system: billing, account: portal_app }, consumers: [{ system: fleet, place: web1.example.test, file: /x, key: K, reload: [a], health: [b] }], known-to: { people: [E1042] } }\n",
+    secret_without_consumers: "    consumers:\n      - { system: fleet, place: web1.example.test, file: /etc/portal.env, key: PGPASSWORD, reload: [systemctl, reload, portal], health: [true] }\n" => "    consumers: []\n",
+    secret_known_to_nobody: "known-to: { people: [E1042] }" => "known-to: {}",
+    secret_known_to_an_empty_list: "known-to: { people: [E1042] }" => "known-to: { people: [E1042], departments: [] }",
+    secret_known_to_a_stranger: "people: [E1042]" => "people: [E1042, E1024]",
+    secret_with_a_value: "key: PGPASSWORD" => "key: PGPASSWORD, value: hunter2",
+    name_of_a_secret: "portal-db:" => "portal db:",
+}
+
+#[test]
+fn a_department_that_nobody_is_in_is_warned_of() {
+    let folder = folder(&(GOOD.to_string() + &SECRET.replace("people: [E1042]", "departments: [enginering]")));
+    let config = load(&folder).unwrap();
+    let roster = config.roster().unwrap();
+    let warnings = config.warnings_about_people(&roster);
+    assert_eq!(warnings.len(), 1);
+    assert!(config.connectors().is_ok());
+}
+
 #[test]
 fn the_good_configuration_is_read() {
     let folder = folder(GOOD);

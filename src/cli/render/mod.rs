@@ -7,12 +7,14 @@ mod found;
 mod house;
 mod mail;
 mod runs;
+mod secrets;
 mod sweeps;
 
 pub use found::{accounts, by_hand, plan, without_facts};
 pub use house::{fault, health, manifests, verification};
 pub use mail::{mail_server, undelivered};
 pub use runs::{closed, hour, list, restored, scheduled, status, summary};
+pub use secrets::secret;
 pub use sweeps::{sweep, sweeps};
 
 use crate::report::{Tone, text};

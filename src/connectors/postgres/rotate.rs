@@ -155,7 +155,8 @@ async fn create(link: &mut PgLink, source: &Source<'_>, turn: &Turn<'_>) -> Resu
             .because("our role may not alter it")
             .hint(hint));
     }
-    if !link.us.superuser && !(link.us.signal_backend && link.us.read_all_stats) {
+    let sees_and_ends = link.us.signal_backend && link.us.read_all_stats;
+    if !link.us.superuser && !sees_and_ends {
         return fault(
             FaultKind::Forbidden,
             "our role may not see where sessions come from, or may not end them",

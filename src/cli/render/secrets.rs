@@ -1,0 +1,44 @@
+//! Shared secrets: who may know them, when they were last rotated, and whether they could be.
+
+use super::{Style, fault, line};
+use crate::engine::SecretHealth;
+use crate::model::{PartKind, RunId};
+use crate::report::{Tone, text};
+use jiff::Timestamp;
+
+fn known_to(secret: &SecretHealth) -> Vec<String> {
+    let known = &secret.secret.known_to;
+    let lists = [("", &known.people), ("department ", &known.departments), ("members of ", &known.members_of)];
+    lists.into_iter().flat_map(|(word, list)| list.iter().flatten().map(move |name| format!("{word}{name}"))).collect()
+}
+
+/// One secret: never a value.
+pub fn secret(secret: &SecretHealth, last: Option<&(Timestamp, RunId)>, now: Timestamp, style: &Style) -> String {
+    let mut out = format!("{}\n", style.bold(&line(&secret.name.0)));
+    let rotated = match last {
+        Some((at, run)) => {
+            let days = (now.as_second() - at.as_second()).max(0) / 86_400;
+            let age = text::count(usize::try_from(days).unwrap_or(0), "day", "days");
+            format!("{} by run {run}, {age} ago", text::moment(*at, &style.zone))
+        }
+        None => "never by offboard".into(),
+    };
+    out.push_str(&format!("  {:<10} {rotated}\n", "rotated"));
+    out.push_str(&format!("  {:<10} {}\n", "known to", line(&known_to(secret).join(", "))));
+    for part in &secret.parts {
+        let kind = match part.kind {
+            PartKind::Source => "source",
+            PartKind::Consumer => "consumer",
+        };
+        let well = match &part.fault {
+            None => style.toned(Tone::Shut, "well"),
+            Some(_) => style.toned(Tone::Stuck, "not well"),
+        };
+        out.push_str(&format!("  {kind:<10} {}: {well}\n", line(&part.what)));
+    }
+    for problem in secret.faults() {
+        let told = fault(problem, style);
+        out.push_str(&format!("    {}\n", told.trim_end().replace('\n', "\n    ")));
+    }
+    out
+}

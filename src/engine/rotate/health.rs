@@ -1,0 +1,83 @@
+//! Whether shared secrets could be rotated now: everybody is asked as `create` asks, and nothing is changed.
+
+use super::Participant;
+use super::chain::PATIENCE;
+use crate::connector::{Taken, Turn};
+use crate::engine::Engine;
+use crate::model::{Fault, PartKind, Phase, SecretName, Seen, SharedSecret};
+use futures::future::join_all;
+use secrecy::SecretString;
+
+impl Engine {
+    /// What each participant of each secret says of itself when asked as `create` asks: nothing is changed.
+    pub async fn secrets_health(&self) -> Vec<SecretHealth> {
+        let cx = &self.cx(vec![0; 32].into());
+        join_all(self.secrets.iter().map(|(name, secret)| async move {
+            let rotation = match self.rotation(name, secret, Vec::new()) {
+                Ok(rotation) => rotation,
+                Err(fault) => {
+                    return SecretHealth {
+                        name: name.clone(),
+                        secret: secret.clone(),
+                        parts: Vec::new(),
+                        fault: Some(fault),
+                    };
+                }
+            };
+            let ask = async |participant: &Participant, old: Option<&SecretString>| -> Result<Taken, Fault> {
+                let mut link = self.open(&*participant.connector, &participant.place, cx).await?;
+                let (part, seen) = (&participant.part, &Seen::default());
+                let turn = Turn { phase: Phase::Create, secret: name, part, old, new: None, seen, consumers: &[] };
+                let what = format!("{}: asking {}", participant.place.id, participant.name());
+                self.in_time(&what, PATIENCE, link.rotate(&turn, cx)).await?
+            };
+            let mut parts = Vec::new();
+            let mut old = None;
+            for (participant, taken) in
+                rotation.consumers.iter().zip(join_all(rotation.consumers.iter().map(|p| ask(p, None))).await)
+            {
+                let fault = match taken {
+                    Ok(taken) => {
+                        old = taken.value.or(old);
+                        None
+                    }
+                    Err(fault) => Some(fault),
+                };
+                parts.push(PartHealth { kind: PartKind::Consumer, what: participant.name(), fault });
+            }
+            let fault = ask(&rotation.source, old.as_ref()).await.err();
+            parts.insert(0, PartHealth { kind: PartKind::Source, what: rotation.source.name(), fault });
+            SecretHealth { name: name.clone(), secret: secret.clone(), parts, fault: None }
+        }))
+        .await
+    }
+}
+
+/// How a shared secret stands.
+pub struct SecretHealth {
+    /// Its name.
+    pub name: SecretName,
+    /// As it is declared.
+    pub secret: SharedSecret,
+    /// The source, then the consumers.
+    pub parts: Vec<PartHealth>,
+    /// Why nobody could be asked.
+    pub fault: Option<Fault>,
+}
+
+impl SecretHealth {
+    /// Everything that is wrong with it.
+    pub fn faults(&self) -> impl Iterator<Item = &Fault> {
+        self.fault.iter().chain(self.parts.iter().filter_map(|part| part.fault.as_ref()))
+    }
+}
+
+/// How one participant stands.
+pub struct PartHealth {
+    /// What it is.
+    pub kind: PartKind,
+    /// For people.
+    pub what: String,
+    /// What is wrong with it.
+    pub fault: Option<Fault>,
+}
