@@ -19,11 +19,13 @@ const MAIL_YAML: &str = "to: [security@sunrise.test]";
 /// Every mail of the folder, read by an independent program.
 const READER: &str = r#"
 import email, email.policy, glob, json, os, sys
+def words(content):
+    return (content if isinstance(content, str) else content.decode()).replace("\r\n", "\n")
 mails = []
 for path in sorted(glob.glob(os.environ["LAB"] + "/mail/*.eml"), key=os.path.getmtime):
     raw = open(path, "rb").read()
     mail = email.message_from_bytes(raw, policy=email.policy.default)
-    parts = [{"type": p.get_content_type(), "file": p.get_filename(), "text": p.get_content().replace("\r\n", "\n")}
+    parts = [{"type": p.get_content_type(), "file": p.get_filename(), "text": words(p.get_content())}
              for p in mail.walk() if not p.is_multipart()]
     mails.append({"to": mail.get_all("X-Envelope-To"), "from": mail["X-Envelope-From"], "subject": mail["Subject"],
                   "id": mail["Message-ID"], "date": mail["Date"], "auto": mail["Auto-Submitted"], "defects": len(mail.defects),
