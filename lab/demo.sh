@@ -37,6 +37,12 @@ tables() {
   done
 }
 
+# reached USER : whether the held tunnel is up.
+reached() { grep -q 'bytes from' "$LAB/log/tunnel-$1"; }
+
+# lost_pings USER : how many pings through the held tunnel got no answer.
+lost_pings() { awk -F'icmp_seq=' '/bytes from/ { split($2, f, " "); if (last && f[1] != last + 1) lost += f[1] - last - 1; last = f[1] } END { print lost + 0 }' "$LAB/log/tunnel-$1"; }
+
 held() { if kill -0 "$1" 2>/dev/null; then echo open; else echo ended; fi; }
 
 cd "$LAB" || exit 1
@@ -46,14 +52,22 @@ chapter 'Rohan Mehta, senior engineer at Sunrise Hospital IT, is dismissed today
 all_doors open rmehta
 chapter 'He also holds sessions open; so does his colleague Rohan Mehtaa, who stays.'
 hold rmehta; his=("${sessions[@]}"); hold rmehtaa; others=("${sessions[@]}")
-sleep 1
+for user in rmehta rmehtaa; do until_true 20 reached "$user"; done
 for i in "${!his[@]}"; do result open "$(held "${his[i]}")" rmehta "${held_at[i]}" ''; done
 for i in "${!others[@]}"; do result open "$(held "${others[i]}")" rmehtaa "${held_at[i]}" ''; done
 before=$(tables)
+# The portal logs in with a password that he knows. From here on it is asked without a pause.
+coproc hammer { "$LAB_SRC/hammer" web1 8080; }
+read -r -u "${hammer[0]}" _
 
-chapter 'offboard run E1042 --playbook involuntary-termination --yes'
+chapter 'His access is to end in a few seconds: offboard run E1042 --playbook involuntary-termination --at … --yes; offboard serve'
 [[ -e keys/sealing.key ]] || "$offboard" init . >/dev/null || exit 1
-timeout --foreground 180 "$offboard" run E1042 --playbook involuntary-termination --yes --report-to "$LAB/reports"; status=$?
+at=$(TZ=Asia/Kolkata date -d '+4 seconds' '+%F %T Asia/Kolkata')
+"$offboard" run E1042 --playbook involuntary-termination --at "$at" --yes 2>&1 | grep -v '^warning: nothing begins'
+"$offboard" serve 2>"$LAB/log/serve" & serve=$!
+run=$("$offboard" list --json | sed -n 's/.*"run": "\(.*\)".*/\1/p')
+until_true 120 eval '"$offboard" status "$run" --json | grep -q "\"ended\": \""'
+"$offboard" status "$run"; status=$?
 result 10 "$status" 'exit status' '10 = a person still has something to do' ''
 
 chapter 'The same doors, the same clients:'
@@ -68,14 +82,30 @@ done
 chapter 'Rohan Mehtaa, in the same groups, roles, hosts and key files:'
 all_doors open rmehtaa
 for i in "${!others[@]}"; do result open "$(held "${others[i]}")" rmehtaa "${held_at[i]}" 'held since before the run'; done
+lost=$(lost_pings rmehtaa)
+result 0 "$lost" 'pings lost' 'in his tunnel' 'since before the run'
+
+chapter 'The patient portal, whose database password he knew:'
+# shellcheck disable=SC2154 # coproc sets it
+echo >&"${hammer[1]}"; read -r -u "${hammer[0]}" asked failed; wait "$hammer_PID"
+result 0 "$failed" 'requests failed' "of $asked" 'while its password was rotated'
 
 chapter 'IT has collected his laptop and badge: offboard done RUN STEP --evidence receipt.txt'
-run=$(basename "$LAB"/reports/*.html .html)
 step=$("$offboard" status "$run" | sed -n "s/^  offboard done $run \([0-9a-f]*\) .*/\1/p")
 echo 'Laptop SR-4711 and badge 42 received.' >receipt.txt
 "$offboard" "done" "$run" "$step" --evidence receipt.txt; status=$?
 result 0 "$status" 'exit status' '0 = every door proved shut' ''
 "$offboard" report "$run" --out "$LAB/reports/$run.html" >/dev/null; "$offboard" report "$run" --format json --out "$LAB/reports/$run.json" >/dev/null
+
+chapter 'What others have left behind: offboard sweep'
+"$offboard" sweep; status=$?
+result 20 "$status" 'exit status' '20 = something was found' ''
+
+chapter 'The post:'
+until_true 20 eval '(($(find "$LAB/mail" -type f | wc -l) >= 2))'
+for file in "$LAB"/mail/*; do printf '  %s\n' "$(sed -n 's/^\(To\|Subject\): //p' "$file" | paste -sd ' ' | cut -c-110)"; done
+kill "$serve"; wait "$serve"; status=$?
+result 0 "$status" 'exit status' 'of offboard serve, told to stop' ''
 
 chapter 'The hospital:'
 after=$(tables)

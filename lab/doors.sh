@@ -3,6 +3,8 @@
 # shellcheck disable=SC2034  # demo.sh reads verdict, words, sessions, held_at
 
 export LDAPTLS_CACERT=$LAB/ca.pem PGSSLROOTCERT=$LAB/ca.pem PGSSLMODE=verify-full PGCONNECT_TIMEOUT=5
+# What he knows: the password of the patient portal.
+portal_password=$(<"$LAB/secrets/portal")
 SSH=(ssh -F none -o BatchMode=yes -o IdentitiesOnly=yes -o StrictHostKeyChecking=yes -o UserKnownHostsFile="$LAB/known_hosts" -o ConnectTimeout=5)
 
 # doors_of USER : what and where, tab separated. The look-alike has every door that the leaver has declared.
@@ -12,7 +14,9 @@ doors_of() {
   printf 'psql\t%s@pg.sunrise.test\npsql\t%s_dba@pg.sunrise.test\n' "$1" "$1"
   for host in "${HOSTS[@]}"; do printf 'ssh id_ed25519\t%s@%s.sunrise.test\n' "$1" "$host"; done
   for host in root@web2 deploy@web1 deploy@db1; do printf 'ssh id_ed25519\t%s.sunrise.test\n' "$host"; done
+  printf 'openvpn vpn\tvpn.sunrise.test\n'
   [[ $1 == rmehta ]] || return 0
+  printf 'openvpn vpn_new\tvpn.sunrise.test\npsql portal\tportal_app@pg.sunrise.test\n'
   printf 'ssh id_ed25519\tagokhale@bastion.sunrise.test\n'
   for host in rmehta@bastion rmehta@db1 deploy@web2 deploy@backup; do printf 'ssh id_second\t%s.sunrise.test\n' "$host"; done
 }
@@ -25,6 +29,12 @@ try_door() {
       refusal='Invalid credentials (49)'
       local tls=(); [[ $3 == ldaps:* ]] || tls=(-ZZ)
       words=$(ldapwhoami -x "${tls[@]}" -H "$3" -D "uid=$1,ou=people,$BASE" -y "$own/password" -e ppolicy 2>&1) ;;
+    psql\ portal)
+      refusal='FATAL:  password authentication failed'
+      words=$(PGPASSWORD=$portal_password psql -X -h "${3#*@}" -U "${3%@*}" -d hospital -Atc "select 'logged in as ' || current_user" 2>&1) ;;
+    openvpn*)
+      refusal='certificate revoked'
+      words=$(PROFILE=$own/${2#openvpn }.ovpn VPN_WAIT=4 "$LAB_SRC/vpn-client" "$1" ping -n -c 1 -W 5 10.66.0.1 2>&1) && words='the gateway answers a ping' ;;
     psql)
       refusal='FATAL: '
       words=$(PGPASSWORD=$(<"$own/password") psql -X -h "${3#*@}" -U "${3%@*}" -d hospital -Atc "select 'logged in as ' || current_user" 2>&1) ;;
@@ -36,11 +46,12 @@ try_door() {
   words=${words##*$'\n'} words=${words##*FATAL:  }
 }
 
-# hold USER : sessions that stay: SQL, a shell of one's own, a shell in deploy by a key that stands there.
-held_at=('psql session' 'ssh session on web1' 'ssh session in deploy@web1' 'ssh session in root@web2')
+# hold USER : sessions that stay: a tunnel with pings through it, SQL, a shell of one's own, a shell in deploy by a key that stands there.
+held_at=('VPN tunnel' 'psql session' 'ssh session on web1' 'ssh session in deploy@web1' 'ssh session in root@web2')
 hold() {
   local own=$LAB/people/$1
   sessions=()
+  "$LAB_SRC/vpn-client" "$1" >"$LAB/log/tunnel-$1" 2>&1 & sessions+=($!)
   PGPASSWORD=$(<"$own/password") psql -X -h pg.sunrise.test -U "$1" -d hospital -c 'select pg_sleep(1000)' </dev/null >/dev/null 2>&1 & sessions+=($!)
   local where; for where in "$1@web1" deploy@web1 root@web2; do
     "${SSH[@]}" -n -i "$own/id_ed25519" "$where.sunrise.test" 'sleep 1000' >/dev/null 2>&1 & sessions+=($!)

@@ -1,5 +1,6 @@
 //! From configuration to a working house: roster, connectors, journal, engine. Nothing here decides anything.
 
+mod mail;
 mod sweep;
 
 pub use sweep::sweep;

@@ -15,6 +15,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("store", &["model"]),
     ("notify", &["store", "wire", "model"]),
     ("connectors", &["connector", "wire", "model"]),
+    ("letters", &["notify", "store", "report", "model"]),
     ("report", &["journal", "model"]),
     ("engine", &["connector", "playbook", "roster", "journal", "report", "model"]),
 ];

@@ -881,3 +881,82 @@ async fn where_the_leaver_was_root_that_is_told() {
     leaver.discover(&mut *elsewhere).await;
     assert!(elsewhere.findings().iter().all(|f| !f.what.contains("was root here")));
 }
+
+/// How many processes a host has started, as far as its last process number tells.
+fn processes_started(host: &str) -> u64 {
+    on(host, "read -r last </proc/sys/kernel/ns_last_pid; echo $last").parse().unwrap()
+}
+
+/// How many TCP connections a host has accepted.
+fn connections_accepted(host: &str) -> u64 {
+    on(host, "awk '$1 == \"Tcp:\" && $7 ~ /^[0-9]/ { print $7 }' /proc/net/snmp").parse().unwrap()
+}
+
+/// What speed hangs on (docs/performance.md), counted.
+#[tokio::test]
+async fn a_host_is_asked_with_few_programs_and_few_connections() {
+    let _turn = TURN.lock().await;
+    let leaver = somebody("count");
+    let idle = {
+        let first = processes_started("web1");
+        processes_started("web1") - first
+    };
+    let connections = connections_accepted("web1");
+    let mut link = link("web1").await;
+    let accounts = leaver.discover(&mut *link).await;
+    let began = processes_started("web1");
+    assert_eq!(leaver.discover(&mut *link).await, accounts);
+    let survey = processes_started("web1") - began - idle;
+    assert!(survey <= 12, "{survey} processes for one discovery");
+    let doors = doors_of(&accounts, leaver.id());
+    assert!(doors.iter().any(|d| d.account == "deploy"), "{doors:#?}");
+    link.look(&doors, false, &cx()).await;
+    let steps: Vec<Step> = plan(&accounts, leaver.id())
+        .into_iter()
+        .filter(|s| s.action == Action::Revoke && s.account == "deploy")
+        .collect();
+    let began = processes_started("web1");
+    let results = link.apply(&steps, &cx()).await;
+    let revoke = processes_started("web1") - began - idle;
+    assert!(matches!(results[..], [Ok(Outcome::Done { .. })]), "{results:?}");
+    assert!(revoke <= 40, "{revoke} processes to take one key out");
+    link.discover(&leaver.scope()).collect::<Vec<_>>().await;
+    let deploy: Vec<Door> = doors.into_iter().filter(|d| d.account == "deploy").collect();
+    let after = link.look(&deploy, true, &cx()).await;
+    assert!(after.iter().all(|l| matches!(l.verdict, Verdict::Shut { proof: Proof::Refused, .. })), "{after:?}");
+    // Our own login; and the leaver's keys in their own account and in deploy, of which the second is asked twice on one connection.
+    assert_eq!(connections_accepted("web1") - connections, 3);
+}
+
+/// What a live connection knows of a host's set-up is looked at anew by every discovery.
+#[tokio::test]
+async fn a_changed_sshd_config_and_another_name_service_are_noticed() {
+    let _turn = TURN.lock().await;
+    let leaver = somebody("stale");
+    let mut link = link("web2").await;
+    let places = async |link: &mut dyn Link| -> Vec<String> {
+        let accounts = leaver.discover(link).await;
+        let keys =
+            accounts.iter().flat_map(|a| &a.doors).filter(|d| d.kind == DoorKind::SshKey && d.account == "deploy");
+        keys.map(|d| d.detail.split(';').next().unwrap().to_string()).collect()
+    };
+    let before = places(&mut *link).await;
+    assert!(before.len() == 1 && before[0].contains("authorized_keys line"), "{before:?}");
+    // Where systemd knows accounts too, getent is asked; the answer is the same.
+    on("web2", "mkdir /run/userdb");
+    let asked = places(&mut *link).await;
+    on("web2", "rmdir /run/userdb");
+    assert_eq!(asked, before);
+    on(
+        "web2",
+        &format!(
+            "cp -p /etc/ssh/sshd_config /etc/ssh/kept; sed -i '1i AuthorizedKeysFile .ssh/late' /etc/ssh/sshd_config
+             install -m 600 -o deploy -g deploy /dev/null /home/deploy/.ssh/late; echo '{}' > /home/deploy/.ssh/late",
+            leaver.key
+        ),
+    );
+    let after = places(&mut *link).await;
+    on("web2", "mv /etc/ssh/kept /etc/ssh/sshd_config; rm /home/deploy/.ssh/late");
+    assert!(after.len() == 1 && after[0].contains("late line 1"), "{after:?}");
+    assert_eq!(places(&mut *link).await, before);
+}

@@ -1,8 +1,11 @@
 //! `offboard check`.
 
-use super::context::Context;
+use super::context::{Context, clock};
 use super::outcome::{Exit, Failure};
 use super::render;
+use crate::model::Fault;
+use crate::store::Undelivered;
+use crate::wiring::House;
 
 /// Check the configuration, the playbooks, and our own login and privileges on every system.
 #[derive(clap::Args)]
@@ -11,11 +14,17 @@ pub struct Args {}
 pub async fn run(context: &Context, _: Args) -> Result<Exit, Failure> {
     let house = context.house()?;
     let playbooks = house.books()?;
-    let health = house.engine.check().await;
+    let (health, mail) = tokio::join!(house.engine.check(), mail(&house));
+    for playbook in house.playbooks()?.iter().filter(|p| mail.is_none() && !p.report.to.is_empty()) {
+        eprintln!("warning: the report of {} is mailed to nobody: offboard.yaml has no `mail`", playbook.playbook);
+    }
     let faults = health.iter().filter(|(_, h)| h.is_err()).count();
     let findings = health.iter().filter_map(|(_, h)| h.as_ref().ok()).map(|h| h.findings.len()).sum::<usize>();
     context.print(
-        |style| render::health(&health, playbooks.len(), house.roster.people().len(), style),
+        |style| {
+            let mail = mail.as_ref().map(|(answer, left)| render::mail_server(answer, left, style)).unwrap_or_default();
+            mail + &render::health(&health, playbooks.len(), house.roster.people().len(), style)
+        },
         || {
             let places: Vec<_> = health
                 .iter()
@@ -24,8 +33,30 @@ pub async fn run(context: &Context, _: Args) -> Result<Exit, Failure> {
                     Err(fault) => serde_json::json!({ "place": place.id, "fault": fault }),
                 })
                 .collect();
-            serde_json::json!({ "places": places, "playbooks": playbooks.len(), "people": house.roster.people().len() })
+            let mail = mail.as_ref().map(|(answer, left)| match answer {
+                Ok(identity) => serde_json::json!({ "identity": identity, "undelivered": left }),
+                Err(fault) => serde_json::json!({ "fault": fault, "undelivered": left }),
+            });
+            serde_json::json!({ "mail": mail, "places": places, "playbooks": playbooks.len(), "people": house.roster.people().len() })
         },
     );
-    Ok(if faults + findings > 0 { Exit::Found } else { Exit::Fine })
+    let no_mail = mail.is_some_and(|(answer, left)| answer.is_err() || !left.is_empty());
+    Ok(if faults + findings > 0 || no_mail { Exit::Found } else { Exit::Fine })
+}
+
+/// How the mail server answers, and what was not delivered; nothing if there is none.
+async fn mail(house: &House) -> Option<(Result<String, Fault>, Vec<Undelivered>)> {
+    house.config.mail.as_ref()?;
+    let answer = async {
+        match house.mailer()? {
+            Some(mailer) => mailer.check().await,
+            None => Ok(String::new()),
+        }
+    };
+    let answer = answer.await;
+    // Without a journal there is no outbox either; what is wrong with it is said where it is needed.
+    let left = async { house.store().await?.undelivered(clock()()).await };
+    let left =
+        if crate::wiring::has_journal(&house.config.journal) { left.await.unwrap_or_default() } else { Vec::new() };
+    Some((answer, left))
 }

@@ -3,13 +3,14 @@
 use super::outcome::Failure;
 use super::render::Style;
 use crate::model::Actor;
+use crate::store::Store;
 use crate::wiring::House;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// When to use colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -30,12 +31,13 @@ pub struct Context {
     pub json: bool,
     color: Color,
     unwritten: AtomicBool,
+    outbox: Mutex<Option<(Arc<House>, Store)>>,
 }
 
 impl Context {
     /// The surroundings as the arguments describe them.
     pub fn new(config: PathBuf, json: bool, color: Color) -> Self {
-        Self { config, json, color, unwritten: AtomicBool::new(false) }
+        Self { config, json, color, unwritten: AtomicBool::new(false), outbox: Mutex::default() }
     }
 
     /// How to write on standard output.
@@ -81,6 +83,16 @@ impl Context {
             eprintln!("error[unexpected]: cannot write the result: {error}");
             self.unwritten.store(true, Ordering::SeqCst);
         }
+    }
+
+    /// What waits in this outbox is sent when the command has done its work and said what came of it.
+    pub fn sends_at_the_end(&self, house: &Arc<House>, store: &Store) {
+        *self.outbox.lock().unwrap_or_else(PoisonError::into_inner) = Some((Arc::clone(house), store.clone()));
+    }
+
+    /// The outbox that is to be sent from.
+    pub fn outbox(&self) -> Option<(Arc<House>, Store)> {
+        self.outbox.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Whether a result could not be written: then the command has not done its work, whatever else it did.

@@ -10,10 +10,12 @@ mod init;
 mod interrupt;
 mod journal;
 mod list;
+mod mail;
 mod orders;
 mod outcome;
 mod plan;
 mod playbook;
+mod post;
 mod progress;
 pub mod render;
 mod report;
@@ -85,6 +87,8 @@ enum Command {
     Waive(waive::Args),
     /// Close a manual step, with what shows that it is done.
     Done(done::Args),
+    /// List the mails that are not delivered, or send them now.
+    Mail(mail::Args),
     /// Write the evidence of a run.
     Report(report::Args),
     /// Check the journal.
@@ -119,7 +123,8 @@ pub fn main() -> ExitCode {
     #[cfg(feature = "failpoints")]
     outcome::die_at_failpoint();
     let context = Context::new(cli.config, cli.json, cli.color);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+    // One thread: there is little to compute, and to hand every packet from thread to thread costs more than that.
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("error[unexpected]: cannot start: {error}");
@@ -127,7 +132,7 @@ pub fn main() -> ExitCode {
         }
     };
     let done = runtime.block_on(async {
-        match cli.command {
+        let done = match cli.command {
             Command::Init(args) => init::run(&context, args).await,
             Command::Check(args) => check::run(&context, args).await,
             Command::Accounts(args) => accounts::run(&context, args).await,
@@ -144,11 +149,14 @@ pub fn main() -> ExitCode {
             Command::Restore(args) => restore::run(&context, args).await,
             Command::Waive(args) => waive::run(&context, args).await,
             Command::Done(args) => done::run(&context, args).await,
+            Command::Mail(args) => mail::run(&context, args).await,
             Command::Report(args) => report::run(&context, args).await,
             Command::Journal(args) => journal::run(&context, args).await,
             Command::Connectors(args) => connectors::run(&context, args).await,
             Command::Playbook(args) => playbook::run(&context, args).await,
-        }
+        };
+        post::at_the_end(&context).await;
+        done
     });
     // Hanging look-ups and commands must not hold the exit up.
     runtime.shutdown_background();

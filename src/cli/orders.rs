@@ -71,7 +71,7 @@ pub async fn give(context: &Context, house: &Arc<House>, order: Order) -> Result
     let terminal = Terminal { quiet: context.json, announce, shown: Mutex::default() };
     let store = house.store().await?;
     let (answer, journal) = match house.journal_unless_held().await? {
-        Ok(journal) => (here(house, &journal, &store, order, &terminal).await?, journal),
+        Ok(journal) => (here(context, house, &journal, &store, order, &terminal).await?, journal),
         Err(locked) => {
             let pid = store.serving().await?;
             if pid.is_none() || pid != holder(&locked) {
@@ -83,7 +83,7 @@ pub async fn give(context: &Context, house: &Arc<House>, order: Order) -> Result
                 // It has gone without taking the order.
                 None => {
                     let journal = house.journal().await?;
-                    (here(house, &journal, &store, order, &terminal).await?, journal)
+                    (here(context, house, &journal, &store, order, &terminal).await?, journal)
                 }
             }
         }
@@ -100,12 +100,14 @@ pub async fn give(context: &Context, house: &Arc<House>, order: Order) -> Result
 }
 
 async fn here(
+    context: &Context,
     house: &Arc<House>,
     journal: &Journal,
     store: &Store,
     order: Order,
     terminal: &Terminal,
 ) -> Result<Answer, Failure> {
+    context.sends_at_the_end(house, store);
     let (_, damaged) = after::settle_all(journal, store).await?;
     for (run, error) in damaged {
         eprintln!("warning: run {run}: {error}");

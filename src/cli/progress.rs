@@ -21,7 +21,9 @@ pub async fn watch(mut records: UnboundedReceiver<Record>, mut state: RunState, 
     if let Ok(style) = ProgressStyle::with_template("{elapsed:>4}  {msg}") {
         line.set_style(style);
     }
-    line.enable_steady_tick(Duration::from_millis(200));
+    if terminal {
+        line.enable_steady_tick(Duration::from_millis(200));
+    }
     while let Some(record) = records.recv().await {
         if let Some(words) = words(&record.event, &state) {
             if terminal {
@@ -31,7 +33,9 @@ pub async fn watch(mut records: UnboundedReceiver<Record>, mut state: RunState, 
             }
         }
         state.apply(record.at, &record.event);
-        line.set_message(summary(&state));
+        if terminal {
+            line.set_message(summary(&state));
+        }
     }
     line.finish_and_clear();
 }

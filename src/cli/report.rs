@@ -126,17 +126,16 @@ impl From<crate::playbook::Format> for Format {
     }
 }
 
-/// Writes the report in the playbook's formats, records what was written, and says where.
+/// Writes a report in the playbook's formats, records what was written, and says where.
 pub async fn write_all(
     house: &House,
     journal: &Journal,
-    id: &RunId,
+    report: &Report,
     formats: &[crate::playbook::Format],
     folder: Option<PathBuf>,
 ) -> Result<Vec<PathBuf>, Failure> {
-    let report = of(house, journal, id).await?;
-    let write = |format: Format| format.write(&report, Paper::default());
-    write_each(house, journal, id, formats, folder, write).await
+    let write = |format: Format| format.write(report, Paper::default());
+    write_each(house, journal, &report.run, formats, folder, write).await
 }
 
 /// As [`write_all`], for a sweep: for `offboard sweep` and for `offboard serve`.
@@ -177,7 +176,7 @@ async fn write_each(
         events.push(Event::Reported { format: format.name().into(), sha256: Digest::of(text.as_bytes()) });
         written.push(path);
     }
-    journal.continue_run(id).await?.append(clock()(), events).await?;
+    journal.continue_run(&report.run).await?.append(clock()(), events).await?;
     Ok(written)
 }
 

@@ -43,6 +43,7 @@ pub fn check(file: &File, document: &yaml::Document) -> (Vec<KeyOf>, Vec<Mistake
         );
     }
     systems(file, document, &mut mistakes);
+    mail(file, document, &mut mistakes);
     accounts(file, document, &mut mistakes);
     super::secrets::check(file, document, &mut mistakes);
     let keys = keys(file, document, &mut mistakes);
@@ -67,6 +68,49 @@ fn systems(file: &File, document: &yaml::Document, mistakes: &mut Vec<Mistake>) 
                     .help("valid here: letters, digits, `-`, `_` and `.`, at most 64"),
             );
         }
+    }
+}
+
+fn mail(file: &File, document: &yaml::Document, mistakes: &mut Vec<Mistake>) {
+    let Some(mail) = &file.mail else { return };
+    let at = |key: &'static str| ["mail".into(), key.into()];
+    if let Err(why) = mail.server() {
+        let help = "write `smtp.example.com` or `smtp.example.com:587`";
+        mistakes.push(document.error(&at("smtp"), "this is no mail server", why).help(help));
+    } else if mail.tls == crate::notify::Tls::None && !mail.is_local() {
+        mistakes.push(
+            document
+                .error(
+                    &at("tls"),
+                    "mail names people, and a password would go with it in the clear",
+                    "only to this machine",
+                )
+                .help("valid here: `starttls` or `tls`; `none` with an address such as `127.0.0.1`"),
+        );
+    }
+    if mail.tls == crate::notify::Tls::None && mail.ca.is_some() {
+        mistakes.push(document.error(&at("ca"), "without TLS no certificate is looked at", "leave it out"));
+    }
+    if let Err(why) = mail.sender() {
+        mistakes.push(document.error(&at("from"), why, "the sender"));
+    }
+    if mail.to.is_empty() {
+        let title = "nobody is told";
+        mistakes.push(document.error(&at("to"), title, "such as [security@example.com]"));
+    }
+    match (&mail.user, &mail.password) {
+        (Some(user), None) if !user.is_empty() => mistakes.push(
+            document.error(&at("user"), "a user without a password", "").help("add `password`, or leave `user` out"),
+        ),
+        (None, Some(_)) => mistakes.push(
+            document
+                .error(&at("password"), "a password without a user", "")
+                .help("add `user`, or leave `password` out"),
+        ),
+        (Some(user), _) if user.is_empty() || user.chars().any(char::is_control) => {
+            mistakes.push(document.error(&at("user"), "this is no user name", ""));
+        }
+        _ => {}
     }
 }
 

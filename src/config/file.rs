@@ -34,6 +34,9 @@ pub struct File {
     /// Limits of your own, such as `access-disabled: 1h`. They override the preset's.
     #[serde(default)]
     pub limits: BTreeMap<Clock, Period>,
+    /// The mail server, and who is told.
+    #[serde(default)]
+    pub mail: Option<crate::notify::Settings>,
     /// Every system that is closed, each by a name that you give it.
     pub systems: BTreeMap<SystemName, SystemSettings>,
     /// Accounts whose names do not tell whose they are.

@@ -37,6 +37,8 @@ pub struct Config {
     pub playbooks: PathBuf,
     /// What the report measures against.
     pub limits: Vec<Limit>,
+    /// The mail server, and who is told.
+    pub mail: Option<crate::notify::Settings>,
     /// Every system, by name.
     pub systems: BTreeMap<SystemName, SystemSettings>,
     /// Accounts that are mapped to people.
@@ -74,19 +76,21 @@ impl Config {
             _ => PathBuf::from("."),
         };
         let mut digests = vec![InputDigest { file: shown, sha256: Digest::of(&bytes) }];
-        for (name, settings) in &file.systems {
-            for (named, access) in settings.files() {
-                match digest(&base.join(&named), access) {
-                    Ok(Some(sha256)) => digests.push(InputDigest { file: named.display().to_string(), sha256 }),
-                    Ok(None) => {}
-                    Err(fault) => {
-                        let spot =
-                            document.key_spot(&["systems".into(), name.0.as_str().into()], "named by this system");
-                        let mut mistake = Mistake::error("config", fault.what).spot(spot);
-                        mistake.notes.extend(fault.because);
-                        mistake.help.extend(fault.hint);
-                        mistakes.push(mistake);
-                    }
+        let of_systems = file.systems.iter().flat_map(|(name, settings)| {
+            let path: Vec<yaml::Node> = vec!["systems".into(), name.0.as_str().into()];
+            settings.files().into_iter().map(move |file| (path.clone(), "named by this system", file))
+        });
+        let of_mail = file.mail.iter().flat_map(crate::notify::Settings::files);
+        let of_mail = of_mail.map(|file| (vec!["mail".into()], "named here", file));
+        for (path, label, (named, access)) in of_systems.chain(of_mail) {
+            match digest(&base.join(&named), access) {
+                Ok(Some(sha256)) => digests.push(InputDigest { file: named.display().to_string(), sha256 }),
+                Ok(None) => {}
+                Err(fault) => {
+                    let mut mistake = Mistake::error("config", fault.what).spot(document.key_spot(&path, label));
+                    mistake.notes.extend(fault.because);
+                    mistake.help.extend(fault.hint);
+                    mistakes.push(mistake);
                 }
             }
         }
@@ -100,6 +104,7 @@ impl Config {
             keys: base.join(&file.keys),
             playbooks: base.join(&file.playbooks),
             limits: limits::limits(file.preset, &file.limits),
+            mail: file.mail.clone(),
             systems: file.systems.clone(),
             accounts: file.accounts.clone(),
             keys_of,

@@ -215,7 +215,11 @@ impl Desk {
         };
         let formats: Vec<Format> = run.formats().to_vec();
         drop(run);
-        let written = write_reports(&self.house, &self.journal, &id, &formats, report_to).await;
+        let zone = jiff::tz::TimeZone::system();
+        let written = match self.house.report(&self.journal, &id, (self.clock)(), &zone).await {
+            Ok(report) => write_reports(&self.house, &self.journal, &report, &formats, report_to).await,
+            Err(failure) => Err(failure),
+        };
         self.settled(&id).await;
         let mut answer = answer(id, exit);
         match written {
@@ -337,11 +341,16 @@ impl Desk {
         playbook.map(|playbook| self.house.inputs(playbook)).unwrap_or_default()
     }
 
-    /// Notes what is due for a run from now on. What the store does not take is found again when `serve` starts: it must not hide how a
+    /// Notes what is due for a run from now on, and writes the mail that it calls for. What the store does not take is found again when `serve` starts: it must not hide how a
     /// run ended.
     async fn settled(&self, run: &RunId) {
         if let Err(fault) = after::settle(&self.journal, &self.store, run, None).await {
             tracing::error!(run = %run, %fault, "what is due for this run could not be noted");
+        }
+        let zone = jiff::tz::TimeZone::system();
+        let queued = self.house.queue_mail(&self.journal, &self.store, run, (self.clock)(), &zone).await;
+        if let Err(failure) = queued {
+            tracing::error!(run = %run, fault = failure.plain().trim(), "no mail about this run could be written");
         }
     }
 

@@ -9,6 +9,7 @@ pub mod desk;
 mod health;
 mod hold;
 mod lanes;
+mod mailing;
 pub mod order;
 mod pickup;
 mod premises;

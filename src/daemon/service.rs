@@ -168,12 +168,14 @@ struct Rounds {
     /// The comparison with the roster that goes on, and when the last one began.
     picking: Option<tokio::task::AbortHandle>,
     picked: Option<Instant>,
+    /// The sending of mail that goes on.
+    mailing: Option<tokio::task::AbortHandle>,
 }
 
 impl Rounds {
     fn new(shared: &Shared) -> Self {
         let hold = Hold::new((shared.clock)(), Instant::now());
-        Self { tasks: JoinSet::new(), hold, picking: None, picked: None }
+        Self { tasks: JoinSet::new(), hold, picking: None, picked: None, mailing: None }
     }
 
     /// One round. Says for how long there is nothing to do.
@@ -189,7 +191,8 @@ impl Rounds {
         if trusted {
             self.roster(shared, changed);
         }
-        let wrong = orders.as_ref().err().or(due.as_ref().err());
+        let mail = self.mail(shared, now).await;
+        let wrong = orders.as_ref().err().or(due.as_ref().err()).or(mail.as_ref().err());
         shared.is_wrong("store", wrong.map(ToString::to_string));
         let until = due.ok().flatten().map(|at| Duration::try_from(at.duration_since(now)).unwrap_or_default());
         until.map_or(LONGEST_SLEEP, |until| until.min(LONGEST_SLEEP))
@@ -252,6 +255,17 @@ impl Rounds {
             }
         }
         Ok(soonest)
+    }
+
+    /// Sends mail that is due, one sending at a time.
+    async fn mail(&mut self, shared: &Arc<Shared>, now: Timestamp) -> Result<(), Fault> {
+        if shared.house().config.mail.is_none() || self.mailing.as_ref().is_some_and(|task| !task.is_finished()) {
+            return Ok(());
+        }
+        if shared.store.next_mail_at().await?.is_some_and(|at| at <= now) {
+            self.mailing = Some(self.tasks.spawn(super::mailing::send(Arc::clone(shared))));
+        }
+        Ok(())
     }
 
     /// Compares the roster with the journal when either may have changed, one comparison at a time.

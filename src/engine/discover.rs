@@ -28,6 +28,11 @@ pub(super) fn concerning(mut account: Account, leaver: &PersonId) -> Option<Acco
     Some(account)
 }
 
+/// What records an account; the journal seals its before-image in the same commit.
+pub(super) fn found(account: Account) -> Event {
+    Event::Found { account: Box::new(account), facts: None }
+}
+
 /// What a person should know of a matched account before the run leaves it as it is.
 pub(super) fn left_alone(matcher: &Matcher, account: &Account, leaver: &Person) -> Vec<Finding> {
     let mut findings = matcher.findings(account, leaver);
@@ -75,20 +80,26 @@ impl Run<'_> {
             accounts.extend(concerning(account, &person.id));
         }
         findings.extend(link.findings());
-        self.note(findings).await?;
-        let seen = link.baseline().filter(|_| baseline);
-        if let Some(seen) = seen.filter(|_| self.recorder.read(|s| !s.baselines.contains_key(&place.id))) {
-            self.recorder.record(vec![Event::Baseline { place: place.id.clone(), seen }]).await?;
+        let mut events = self.noting(findings);
+        if let Some(seen) =
+            link.baseline().filter(|_| baseline && self.recorder.read(|s| !s.baselines.contains_key(&place.id)))
+        {
+            events.push(Event::Baseline { place: place.id.clone(), seen });
         }
-        self.within_limits(&accounts)?;
-        let news: Vec<Account> = self.recorder.read(|s| {
-            let is_news = |a: &&Account| match s.accounts.get(&(a.place.clone(), a.native_id.clone())) {
-                None => true,
-                Some(_) => a.doors.iter().any(|d| !s.doors.contains_key(&d.id)),
-            };
-            accounts.iter().filter(is_news).cloned().collect()
-        });
-        self.recorder.found(news).await?;
+        let admitted = self.within_limits(&accounts);
+        if admitted.is_ok() {
+            let news: Vec<Account> = self.recorder.read(|s| {
+                let is_news = |a: &&Account| match s.accounts.get(&(a.place.clone(), a.native_id.clone())) {
+                    None => true,
+                    Some(_) => a.doors.iter().any(|d| !s.doors.contains_key(&d.id)),
+                };
+                accounts.iter().filter(is_news).cloned().collect()
+            });
+            events.extend(news.into_iter().map(found));
+        }
+        // In one commit.
+        self.recorder.record(events).await?;
+        admitted?;
         Ok(accounts)
     }
 

@@ -266,12 +266,16 @@ impl<'a> Run<'a> {
         self.generation.load(Ordering::SeqCst)
     }
 
+    /// What records those of the findings that are not on record yet.
+    fn noting(&self, findings: Vec<Finding>) -> Vec<Event> {
+        self.recorder.read(|s| {
+            findings.into_iter().filter(|f| !s.findings.contains(f)).map(|finding| Event::Noted { finding }).collect()
+        })
+    }
+
     /// Records findings that are not on record yet.
     async fn note(&self, findings: Vec<Finding>) -> Result<(), Halt> {
-        let fresh: Vec<Event> = self.recorder.read(|s| {
-            findings.into_iter().filter(|f| !s.findings.contains(f)).map(|finding| Event::Noted { finding }).collect()
-        });
-        self.recorder.record(fresh).await
+        self.recorder.record(self.noting(findings)).await
     }
 
     /// Gives a stuck step or an unreached place up, in writing.

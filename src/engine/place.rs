@@ -41,14 +41,20 @@ impl Run<'_> {
                 if stages.is_empty() && !learned {
                     break;
                 }
-                if !self.look_before(&mut *link, place, &cx).await? {
+                let (mut looked, good) = self.look_before(&mut *link, place, &cx).await;
+                if !good {
+                    self.recorder.record(std::mem::take(&mut looked)).await?;
                     // With the baseline that is on record by now: a fresh one would take for old what the leaver has just planted.
                     link = self.open(connector, place, &self.cx_at(place)?).await?;
                     self.discover(&mut *link, place, true).await?;
                 }
+                if stages.is_empty() {
+                    self.recorder.record(std::mem::take(&mut looked)).await?;
+                }
                 let mut failed = false;
                 for (stage, steps) in stages {
-                    let (all_done, any_change) = self.apply(&mut *link, &stage, steps, &cx).await?;
+                    let before = std::mem::take(&mut looked);
+                    let (all_done, any_change) = self.apply(&mut *link, &stage, steps, before, &cx).await?;
                     failed |= !all_done;
                     news |= any_change;
                 }
@@ -139,12 +145,19 @@ impl Run<'_> {
         Ok(Cx { baseline, ..self.engine.cx(self.seed()?) })
     }
 
-    /// Applies the steps of one stage; journaled before and after. Says whether all were done, and whether any of them changed
-    /// something: what fails again and again is no news to other places.
-    async fn apply(&self, link: &mut dyn Link, stage: &str, steps: Vec<Step>, cx: &Cx) -> Result<(bool, bool), Halt> {
+    /// Applies the steps of one stage; journaled before, with the `events` that came before them, and after. Says whether all were done,
+    /// and whether any of them changed something: what fails again and again is no news to other places.
+    async fn apply(
+        &self,
+        link: &mut dyn Link,
+        stage: &str,
+        steps: Vec<Step>,
+        mut events: Vec<Event>,
+        cx: &Cx,
+    ) -> Result<(bool, bool), Halt> {
         self.may_go_on()?;
         let attempt = |s: &Step| self.recorder.read(|state| state.step(&s.id).map_or(0, |s| s.attempts) + 1);
-        let mut events = vec![Event::Planned { stage: stage.to_string(), steps: steps.clone() }];
+        events.push(Event::Planned { stage: stage.to_string(), steps: steps.clone() });
         events.extend(steps.iter().map(|s| Event::StepStarted { step: s.id.clone(), attempt: attempt(s) }));
         self.recorder.record(events).await?;
         fail::fail_point!("engine::before-apply");
@@ -183,30 +196,26 @@ impl Run<'_> {
         hung.map_or(Ok((all_done, any_change)), |fault| Err(Halt::Place(fault)))
     }
 
-    /// Looks at doors that were never looked at. Says whether the link is still good: a look that was cut off may have left it in the
-    /// middle of an answer.
-    async fn look_before(&self, link: &mut dyn Link, place: &Place, cx: &Cx) -> Result<bool, Halt> {
+    /// Looks at doors that were never looked at: what there is to record, and whether the link is still good. A look that was cut off may
+    /// have left it in the middle of an answer.
+    async fn look_before(&self, link: &mut dyn Link, place: &Place, cx: &Cx) -> (Vec<Event>, bool) {
         let doors = self.doors_at(place, |d| d.before.is_none() && d.after.is_none());
         if doors.is_empty() {
-            return Ok(true);
+            return (Vec::new(), true);
         }
         link.keep(self.known_secrets(&place.id));
         match timeout(LOOK_BEFORE, link.look(&doors, false, cx)).await {
             Ok(looks) => {
                 let mut looks = looks.into_iter();
-                self.looked(doors, LookAt::Before, |_| {
-                    looks.next().unwrap_or_else(|| Look::unproven("the connector did not say"))
-                })
-                .await?;
-                Ok(true)
+                let next = |_: &Door| looks.next().unwrap_or_else(|| Look::unproven("the connector did not say"));
+                (looked(doors, LookAt::Before, next), true)
             }
             Err(_) => {
                 let why = format!(
                     "not known: the look took more than {} s, and containment does not wait",
                     LOOK_BEFORE.as_secs()
                 );
-                self.looked(doors, LookAt::Before, |_| Look::unproven(why.clone())).await?;
-                Ok(false)
+                (looked(doors, LookAt::Before, |_| Look::unproven(why.clone())), false)
             }
         }
     }
@@ -230,10 +239,9 @@ impl Run<'_> {
         &self,
         doors: Vec<Door>,
         at: LookAt,
-        mut look: impl FnMut(&Door) -> Look,
+        look: impl FnMut(&Door) -> Look,
     ) -> Result<(), Halt> {
-        let events = doors.into_iter().map(|d| Event::Looked { look: look(&d), door: d.id, at }).collect();
-        self.recorder.record(events).await
+        self.recorder.record(looked(doors, at, look)).await
     }
 
     pub(super) fn doors_at(&self, place: &Place, which: impl Fn(&crate::model::DoorState) -> bool) -> Vec<Door> {
@@ -241,6 +249,11 @@ impl Run<'_> {
             s.doors.values().filter(|d| d.door.place == place.id && which(d)).map(|d| d.door.clone()).collect()
         })
     }
+}
+
+/// What records a look at each door.
+fn looked(doors: Vec<Door>, at: LookAt, mut look: impl FnMut(&Door) -> Look) -> Vec<Event> {
+    doors.into_iter().map(|d| Event::Looked { look: look(&d), door: d.id, at }).collect()
 }
 
 /// Counts a place among those that are being worked on, for as long as it lives.

@@ -1,7 +1,7 @@
 //! The run's record: every event goes to the journal first, then into the fold that the engine decides by, then to whoever watches.
 
 use crate::journal::{JournalError, RunLog};
-use crate::model::{Account, DoorId, Event, Fault, FaultKind, Record, RunId, RunState, SealedId, Which};
+use crate::model::{DoorId, Event, Fault, FaultKind, Record, RunId, RunState, SealedId, Which};
 use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretSlice, SecretString};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -132,12 +132,6 @@ impl Recorder {
         let records = self.log.append(self.now(), events).await?;
         self.took(records);
         Ok(())
-    }
-
-    /// Records accounts; the journal seals their before-images in the same commit.
-    pub(super) async fn found(&self, accounts: Vec<Account>) -> Result<(), Halt> {
-        let found = |account| Event::Found { account: Box::new(account), facts: None };
-        self.record(accounts.into_iter().map(found).collect()).await
     }
 
     /// The before-image of an account; null if it is no longer kept.

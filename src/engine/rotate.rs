@@ -328,7 +328,7 @@ impl Run<'_> {
     async fn chain(&self, chain: &Chain<'_>, leaver: &Person) -> Result<(), Halt> {
         let (rotation, door) = (chain.rotation, &chain.door);
         if self.recorder.read(|s| !s.doors.contains_key(&door.id)) {
-            self.recorder.found(vec![rotation.account(leaver)]).await?;
+            self.recorder.record(vec![super::discover::found(rotation.account(leaver))]).await?;
         }
         if self.recorder.read(|s| rotation.steps(&door.id).iter().all(|step| is_over(s, &step.id))) {
             return Ok(());

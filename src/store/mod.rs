@@ -6,12 +6,14 @@
 mod due;
 mod known;
 mod orders;
+mod outbox;
 #[cfg(test)]
 mod tests;
 
 pub use due::{Claim, Due, Kind};
 pub use known::{Known, Phase};
 pub use orders::{Asked, OrderId, Standing};
+pub use outbox::{Attachment, Content, Delivery, Mail, Sending, Undelivered};
 
 use crate::model::{Fault, FaultKind};
 use jiff::Timestamp;
@@ -26,8 +28,19 @@ use std::time::Duration;
 pub const FILE: &str = "store.sqlite";
 
 /// Every part's tables.
-const SCHEMA: &[&str] =
-    &[due::TABLE, due::INDEX, known::TABLE, known::INDEX, known::SEEN, known::SERVING, orders::TABLE, orders::INDEX];
+const SCHEMA: &[&str] = &[
+    due::TABLE,
+    due::INDEX,
+    known::TABLE,
+    known::INDEX,
+    known::SEEN,
+    known::SERVING,
+    orders::TABLE,
+    orders::INDEX,
+    outbox::MAIL,
+    outbox::DELIVERY,
+    outbox::DUE,
+];
 
 /// The open store. Clones share it.
 #[derive(Clone, Debug)]

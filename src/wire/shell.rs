@@ -11,7 +11,7 @@ mod script;
 
 pub use client::{Login, Shell};
 pub use known::KnownHosts;
-pub use probe::{Probe, probe};
+pub use probe::{Kept, Probe, probe, probe_and_keep};
 pub use script::{CallError, Closed, Script};
 
 use crate::model::{Fault, FaultKind, Fingerprint};

@@ -34,6 +34,14 @@ keys-of:
   - { person: E1042, key: "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDrbu3L4VUE6a8rS0wzUoYRAPnN+fFhKBmxfTjRCNPS5 jroe" }
 protected:
   - { system: fleet, account: emergency, as: break-glass }
+mail:
+  smtp: smtp.example.test:587
+  tls: starttls
+  ca: ca.pem
+  user: offboard
+  password: { file: secrets/smtp }
+  from: "offboard <offboard@example.test>"
+  to: [security@example.test]
 "#;
 
 const ROSTER: &str = "id,name,e-mail,user name,status\nE1042,Jane Roe,jane.roe@example.com,jroe,active\n";
@@ -63,7 +71,7 @@ fn folder(yaml: &str) -> TempDir {
     write("offboard.yaml", yaml, 0o600);
     write("roster.csv", ROSTER, 0o644);
     write("ca.pem", CA, 0o644);
-    for name in ["ldap", "ldap-control", "postgres", "postgres-control"] {
+    for name in ["ldap", "ldap-control", "postgres", "postgres-control", "smtp"] {
         write(&format!("secrets/{name}"), "hunter2\n", 0o600);
     }
     let key = folder.path().join("secrets/fleet_ed25519");
@@ -141,6 +149,17 @@ snapshots! {
     wrong_port_of_a_host: "hosts: [web1.example.test]" => "hosts:\n        - { name: db1.example.test, port: ssh }",
     host_that_is_a_number: "hosts: [web1.example.test]" => "hosts: [22]",
     no_hosts: "hosts: [web1.example.test]" => "hosts: []",
+    mail_in_the_clear: "tls: starttls\n  ca: ca.pem" => "tls: none",
+    mail_without_tls_but_with_a_ca: "smtp.example.test:587\n  tls: starttls" => "127.0.0.1:25\n  tls: none",
+    mail_server_that_is_a_url: "smtp: smtp.example.test:587" => "smtp: smtps://smtp.example.test",
+    mail_server_with_a_wrong_port: "smtp: smtp.example.test:587" => "smtp: smtp.example.test:smtp",
+    mail_from_nobody: "from: \"offboard <offboard@example.test>\"" => "from: offboard",
+    mail_to_nobody: "to: [security@example.test]" => "to: []",
+    mail_to_no_address: "to: [security@example.test]" => "to: [security]",
+    mail_user_without_a_password: "  password: { file: secrets/smtp }\n" => "",
+    mail_password_without_a_user: "  user: offboard\n  password: { file: secrets/smtp }" => "  password: { file: secrets/smtp }",
+    mail_password_in_the_file: "password: { file: secrets/smtp }" => "password: hunter2",
+    mail_ca_that_is_not_there: "ca: ca.pem\n  user" => "ca: other.pem\n  user",
 }
 
 #[test]

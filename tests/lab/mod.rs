@@ -202,6 +202,12 @@ impl Lab {
         Self::person_named(&user, "Leela Venkat", "terminated,involuntary")
     }
 
+    /// A leaver of that name.
+    pub fn person_called(&self, name: &str) -> LabPerson {
+        let user = self.fresh_user();
+        Self::person_named(&user, name, "terminated,involuntary")
+    }
+
     /// Somebody who has not left.
     pub fn active_person(&self) -> LabPerson {
         let user = self.fresh_user();
@@ -218,7 +224,7 @@ impl Lab {
 
     /// Every secret that offboard itself uses.
     pub fn operator_secrets(&self) -> Vec<String> {
-        ["ldap", "ldap-control", "postgres", "postgres-control"]
+        ["ldap", "ldap-control", "postgres", "postgres-control", "smtp"]
             .iter()
             .map(|name| std::fs::read_to_string(self.root.join("secrets").join(name)).unwrap().trim_end().to_string())
             .collect()

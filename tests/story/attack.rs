@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 fn a_host_that_is_down_is_unproven_and_delays_nobody() {
     let lab = Lab::alone();
     let leaver = lab.person();
-    let office = Office::new(&lab);
+    let office = Office::hasty(&lab);
     let outage = lab.pause("web2");
     let down = lab.stop("db1");
     let report = office.run(&leaver).expect(10).json();
@@ -32,7 +32,7 @@ fn a_host_that_is_down_is_unproven_and_delays_nobody() {
 fn what_was_waived_is_not_queued_and_not_called_shut() {
     let lab = Lab::alone();
     let leaver = lab.person();
-    let office = Office::new(&lab);
+    let office = Office::hasty(&lab);
     let down = lab.stop("db1");
     let report = office.run(&leaver).expect(10).json();
     let run = report["run"].as_str().unwrap();
@@ -52,7 +52,7 @@ fn what_was_waived_is_not_queued_and_not_called_shut() {
 fn a_host_that_is_added_before_a_resume_counts() {
     let lab = Lab::shared();
     let leaver = lab.person();
-    let office = Office::new(&lab);
+    let office = Office::hasty(&lab);
     let run = office.run(&leaver).expect(0).json()["run"].as_str().unwrap().to_string();
     office.edit("offboard.yaml", |text| {
         text.replace(
@@ -71,7 +71,7 @@ fn every_signal_gets_the_same_last_words() {
     let lab = Lab::alone();
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         let leaver = lab.person();
-        let office = Office::new(&lab);
+        let office = Office::hasty(&lab);
         let paused = lab.pause("web2");
         let run = office.command(&["--json", "run", &leaver.id, "-p", "involuntary-termination", "--yes"]);
         // Whoever started the tests may ignore them.
@@ -125,7 +125,7 @@ fn a_new_run_after_an_unfinished_one_forgets_no_key() {
     let second = lab.undeclared_key(&leaver, "bastion", "backup");
     assert_eq!(lab.ways_in_with(&second, &leaver), ["@bastion"]);
     assert!(lab.ssh(&second, "deploy", "backup"));
-    let office = Office::new(&lab);
+    let office = Office::hasty(&lab);
     let down = lab.stop("backup");
     let first = office.run(&leaver).expect(10).json();
     drop(down);

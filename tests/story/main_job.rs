@@ -5,6 +5,12 @@ use crate::office::{Office, all_shut, doors};
 
 #[test]
 fn every_door_is_shut_and_the_real_clients_agree() {
+    // Containment does not wait for the look before, so on a machine that is busy it may come too late: then once more, with somebody else.
+    assert!((0..5).any(|_| looked_everywhere_in_time()), "the look before never came in time");
+}
+
+/// The whole scenario. Says whether every look before came in time; all else must hold in any case.
+fn looked_everywhere_in_time() -> bool {
     let lab = Lab::shared();
     let (leaver, bystander) = lab.look_alikes();
     let office = Office::new(&lab);
@@ -24,16 +30,20 @@ fn every_door_is_shut_and_the_real_clients_agree() {
     for kind in ["password", "ssh-key", "session", "membership", "login"] {
         assert!(kinds.iter().any(|(k, _)| k == kind), "no {kind} door was found: {kinds:?}");
     }
+    let mut in_time = true;
     for door in report["doors"].as_array().unwrap() {
+        let late = door["before_reply"].as_str().is_some_and(|why| why.contains("containment does not wait"));
+        in_time &= !late;
         // A session door stands for all sessions of an account; there was one only where the leaver is online. And a replica may have heard
         // of the lock before it was looked at.
         let may_be_shut = door["kind"] == "session" || door["system"] == "directory";
-        assert!(door["before"] == "open" || may_be_shut, "{door:#}");
+        assert!(door["before"] == "open" || may_be_shut || late, "{door:#}");
         assert!(door["reply"].as_str().is_some_and(|r| !r.is_empty()), "the server's own words: {door:#}");
     }
     for clock in ["requested", "started", "contained", "sessions_ended", "proved"] {
         assert!(report["clocks"][clock].is_string(), "{clock}: {:#}", report["clocks"]);
     }
+    in_time
 }
 
 #[test]

@@ -45,7 +45,7 @@ fn mistakes_are_named_and_change_nothing() {
 fn a_wrong_host_key_a_wrong_ca_and_a_wrong_password_of_our_own() {
     let lab = Lab::shared();
     let leaver = lab.person();
-    let office = Office::new(&lab);
+    let office = Office::hasty(&lab);
     let keep = std::fs::read_to_string(office.path("known_hosts")).unwrap();
     office.edit("known_hosts", |text| {
         // Everybody's key is the first host's key now.
@@ -57,7 +57,7 @@ fn a_wrong_host_key_a_wrong_ca_and_a_wrong_password_of_our_own() {
     std::fs::write(office.path("known_hosts"), keep).unwrap();
 
     let other = lab.person();
-    let office = Office::new(&lab);
+    let office = Office::hasty(&lab);
     office.edit("secrets/postgres", |_| "not the password".into());
     let done = office.run(&other).expect(10);
     assert!(!done.out.contains("not the password") && !done.err.contains("not the password"), "our password is shown");
@@ -113,7 +113,7 @@ fn a_full_disk_under_the_journal_stops_before_anything_is_touched() {
 fn above_the_playbooks_limit_nothing_more_is_touched() {
     let lab = Lab::shared();
     let leaver = lab.person();
-    let office = Office::new(&lab);
+    let office = Office::hasty(&lab);
     office.edit("playbooks/involuntary-termination.yaml", |text| {
         text.lines()
             .map(|l| {
@@ -135,7 +135,7 @@ fn above_the_playbooks_limit_nothing_more_is_touched() {
 #[test]
 fn whoever_matches_nothing_is_not_called_shut() {
     let lab = Lab::shared();
-    let office = Office::new(&lab);
+    let office = Office::hasty(&lab);
     office.edit("roster.csv", |text| {
         text + "E7777,Vera Vapour,vvapour@sunrise.test,vvapour,E1021,Engineering,employee,terminated,involuntary,2026-11-20,Asia/Kolkata\n"
     });

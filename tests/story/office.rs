@@ -56,17 +56,30 @@ impl From<Output> for Done {
 }
 
 impl Office {
-    /// A copy of the lab's configuration with new keys, an empty journal, and playbooks that do not wait for minutes, nor for people.
+    /// A copy of the lab's configuration with new keys, an empty journal, and playbooks that do not wait for many minutes, nor for people;
+    /// but long enough for a machine that is slow and busy.
     pub fn new(lab: &Lab) -> Self {
-        let office = Self::with_work_by_hand(lab);
-        for book in BOOKS {
-            office.edit(&format!("playbooks/{book}.yaml"), without_work_by_hand);
-        }
-        office
+        Self::with_work_by_hand(lab).without_work_by_hand()
+    }
+
+    /// One for runs that cannot end shut, and so last until their deadline.
+    pub fn hasty(lab: &Lab) -> Self {
+        Self::with_deadline(lab, "20s").without_work_by_hand()
     }
 
     /// As [`Office::new`], with the manual steps that stand in the playbooks.
     pub fn with_work_by_hand(lab: &Lab) -> Self {
+        Self::with_deadline(lab, "2m")
+    }
+
+    fn without_work_by_hand(self) -> Self {
+        for book in BOOKS {
+            self.edit(&format!("playbooks/{book}.yaml"), without_work_by_hand);
+        }
+        self
+    }
+
+    fn with_deadline(lab: &Lab, deadline: &str) -> Self {
         let office = Self { folder: lab.office() };
         for book in BOOKS {
             let path = office.path(&format!("playbooks/{book}.yaml"));
@@ -74,8 +87,8 @@ impl Office {
             let text: String = text
                 .lines()
                 .map(|line| match line.split(':').next().unwrap() {
-                    "deadline" => "deadline: 20s\n".to_string(),
-                    "verify" => "verify: { until: 20s }\n".to_string(),
+                    "deadline" => format!("deadline: {deadline}\n"),
+                    "verify" => format!("verify: {{ until: {deadline} }}\n"),
                     _ => format!("{line}\n"),
                 })
                 .collect();

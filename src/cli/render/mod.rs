@@ -5,11 +5,13 @@
 
 mod found;
 mod house;
+mod mail;
 mod runs;
 mod sweeps;
 
 pub use found::{accounts, by_hand, plan, without_facts};
 pub use house::{fault, health, manifests, verification};
+pub use mail::{mail_server, undelivered};
 pub use runs::{closed, hour, list, restored, scheduled, status, summary};
 pub use sweeps::{sweep, sweeps};
 

@@ -152,7 +152,11 @@ impl Discovery<'_> {
                 own || self.sought.everything || self.sought.keys.contains_key(key) || learned.contains(key)
             };
             doors.extend(self.key_doors(name, standing, &wanted, &mut found.findings));
-            lone.extend(standing.iter().filter(|s| !wanted(&s.fingerprint) && s.fingerprint != *self.own_key).map(|s| (name.as_str(), &s.fingerprint)).filter(|(name, key)| self.baseline.has(name, key) && only_in.get(key) == Some(&Some(name))));
+            if self.baseline.is_held(name) {
+                let alone = |key: &&Fingerprint| only_in.get(key) == Some(&Some(name.as_str()));
+                let keys = standing.iter().map(|s| &s.fingerprint).filter(|key| !wanted(key) && *key != self.own_key);
+                lone.extend(keys.filter(alone).filter(|key| self.baseline.has(name, key)).map(|key| (name.as_str(), key)));
+            }
             if !own && !self.sought.everything {
                 doors.extend(self.foreign_sessions(name, &mut found.findings));
             }

@@ -18,6 +18,8 @@ const NOT_ROOT: [&str; 2] = ["adm", "shadow"];
 /// The most findings of one sort about one account or host; the last says how many more there are.
 const MOST: usize = 10;
 
+/// The most keys that one finding names.
+const MOST_KEYS: usize = 50;
 
 /// Whether the account is root, or may become it.
 pub(super) fn is_root(survey: &Survey, name: &str) -> bool {
@@ -154,14 +156,22 @@ impl Discovery<'_> {
         }
     }
 
-    /// Keys that stand in one account alone, where the leaver could have put them.
+    /// Keys that stand in one account alone, where the leaver could have put them; in order.
     pub(super) fn lone_keys(&self, lone: &[(&str, &Fingerprint)], findings: &mut Vec<Finding>) {
-        for (name, key) in lone.iter().filter(|(name, _)| self.baseline.is_held(name)) {
+        for account in lone.chunk_by(|(one, _), (next, _)| one == next) {
+            let name = account[0].0;
+            let keys: Vec<&str> = account.iter().take(MOST_KEYS).map(|(_, key)| key.0.as_str()).collect();
+            let more = account.len() - keys.len();
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
             findings.push(self.finding(
                 FindingKind::Suspicious,
                 Some(name),
-                format!("{key} in {name} stands in no other account, and the leaver could have put it there"),
-                "find out whose it is; if it is the leaver's, declare it under keys-of in offboard.yaml and resume the run",
+                format!(
+                    "{} keys in {name} stand in no other account, and the leaver could have put them there: {}{more}",
+                    account.len(),
+                    keys.join(" ")
+                ),
+                "find out whose they are; if one is the leaver's, declare it under keys-of in offboard.yaml and resume the run",
             ));
         }
     }

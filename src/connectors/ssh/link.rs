@@ -7,7 +7,7 @@ use super::{Fleet, HostAt};
 use super::uses::Uses;
 use crate::connector::{Cx, Health, LastUse, Link, Scope, Taken, Turn};
 use crate::model::{Account, Door, Fault, FaultKind, Finding, Fingerprint, Look, Outcome, Restored, Step, Undo};
-use crate::wire::shell::{CallError, Closed, Login, Script, Shell};
+use crate::wire::shell::{CallError, Closed, Kept, Login, Script, Shell};
 use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -69,6 +69,8 @@ pub(super) struct SshLink {
     findings: Vec<Finding>,
     /// Until the next call.
     recent: Option<Recent>,
+    /// By account, connections that keys were asked for on.
+    pub(super) kept: HashMap<String, Kept>,
     /// Of the last sweep.
     pub(super) uses: Option<Uses>,
     /// Accounts that the last discovery took for the leaver's own.
@@ -111,6 +113,7 @@ impl SshLink {
             baseline,
             findings: Vec::new(),
             recent: None,
+            kept: HashMap::new(),
             uses: None,
             own: BTreeSet::new(),
             blobs: HashMap::new(),

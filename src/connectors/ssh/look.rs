@@ -4,7 +4,7 @@
 use super::link::SshLink;
 use super::survey::Survey;
 use crate::model::{Door, DoorKind, Fault, Fingerprint, Look, Proof, Verdict};
-use crate::wire::shell::{Login, Probe, printable, probe};
+use crate::wire::shell::{Kept, Login, Probe, printable, probe, probe_and_keep};
 use futures::stream::StreamExt;
 use russh::keys::PublicKey;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -27,32 +27,21 @@ pub(super) async fn look(link: &mut SshLink, doors: &[Door], after: bool) -> Vec
     let accounts: BTreeSet<&str> = doors.iter().map(|d| d.account.as_str()).collect();
     // One after the other: a probe that is under way would be listed as a session.
     let listing = listing(link, &accounts, doors, after).await;
-    let asked: Vec<(Login, Vec<Question>, Option<Question>)> = questions
-        .into_iter()
-        .map(|(account, keys)| {
-            let mut login = link.login.clone();
-            login.target.user = account.to_string();
-            let colleague = listing.as_ref().ok().and_then(|survey| colleague(survey, account, doors));
-            (login, keys, colleague)
-        })
-        .collect();
-    let answered: Vec<(String, Vec<Answer>, Option<Control>)> = futures::stream::iter(asked)
-        .map(|(login, keys, colleague)| async move {
-            let (mut fingerprints, mut all): (Vec<_>, Vec<_>) = keys.into_iter().unzip();
-            if let Some((fingerprint, key)) = &colleague {
-                fingerprints.push(fingerprint.clone());
-                all.push(key.clone());
-            }
-            let mut answers: Vec<_> = fingerprints.into_iter().zip(probe(&login, &all).await).collect();
-            let control = colleague.and_then(|_| answers.pop()).filter(|(_, answer)| *answer == Probe::Accepted);
-            let control = control.map(|(key, answer)| {
-                (answer, format!("PK_OK for {key}, which stands in the same account of {}", login.target.user))
-            });
-            (login.target.user, answers, control)
-        })
-        .buffered(AT_ONCE)
-        .collect()
-        .await;
+    let mut asked = Vec::with_capacity(questions.len());
+    for (account, keys) in questions {
+        let mut login = link.login.clone();
+        login.target.user = account.to_string();
+        let colleague = listing.as_ref().ok().and_then(|survey| colleague(survey, account, doors));
+        // Not in the leaver's own accounts: what is live there is ended.
+        let keep = !after && !link.own.contains(account);
+        asked.push(ask(login, keys, colleague, link.kept.remove(account), keep));
+    }
+    let mut answered = Vec::with_capacity(asked.len());
+    let mut asking = futures::stream::iter(asked).buffered(AT_ONCE);
+    while let Some((account, keys, control, kept)) = asking.next().await {
+        link.kept.extend(kept.map(|kept| (account.clone(), kept)));
+        answered.push((account, keys, control));
+    }
     // A refusal means something only if sshd takes keys at all just then: another one for the same account, or else our own.
     let refused = |answers: &[(Fingerprint, Probe)]| answers.iter().any(|(_, answer)| *answer == Probe::Refused);
     let mut ours = None;
@@ -77,6 +66,42 @@ type Question = (Fingerprint, PublicKey);
 
 /// What it says to one.
 type Answer = (Fingerprint, Probe);
+
+/// Asks sshd for the leaver's keys in one account, and for a colleague's on the same connection. One that was kept since an earlier look
+/// serves as well if it shows what proves a key gone, the leaver's refused and the colleague's taken: sshd reads the key files anew for
+/// every key. Whatever else is said there is asked for on a new one, which also knows what has become of the account since.
+async fn ask(
+    login: Login,
+    keys: Vec<Question>,
+    colleague: Option<Question>,
+    kept: Option<Kept>,
+    keep: bool,
+) -> (String, Vec<Answer>, Option<Control>, Option<Kept>) {
+    let (mut fingerprints, mut all): (Vec<_>, Vec<_>) = keys.into_iter().unzip();
+    if let Some((fingerprint, key)) = &colleague {
+        fingerprints.push(fingerprint.clone());
+        all.push(key.clone());
+    }
+    let proves = |answers: &Vec<Probe>| match answers.split_last() {
+        Some((control, keys)) => *control == Probe::Accepted && keys.iter().all(|key| *key == Probe::Refused),
+        None => false,
+    };
+    let again = match kept.filter(|_| colleague.is_some()) {
+        Some(kept) => kept.ask(&login, &all).await.filter(proves),
+        None => None,
+    };
+    let (answers, kept) = match again {
+        Some(answers) => (answers, None),
+        None if keep && colleague.is_some() => probe_and_keep(&login, &all).await,
+        None => (probe(&login, &all).await, None),
+    };
+    let mut answers: Vec<Answer> = fingerprints.into_iter().zip(answers).collect();
+    let control = colleague.and_then(|_| answers.pop()).filter(|(_, answer)| *answer == Probe::Accepted);
+    let control = control.map(|(key, answer)| {
+        (answer, format!("PK_OK for {key}, which stands in the same account of {}", login.target.user))
+    });
+    (login.target.user, answers, control, kept)
+}
 
 /// What sshd says to a key that it should take, and that in words.
 type Control = (Probe, String);

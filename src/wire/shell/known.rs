@@ -23,6 +23,7 @@ enum Mark {
 
 #[derive(Debug)]
 struct Line {
+    /// As [`names`] takes them.
     hosts: String,
     mark: Mark,
     key: PublicKey,
@@ -50,10 +51,11 @@ impl KnownHosts {
     }
 
     fn lines_of<'a>(&'a self, target: &'a Target) -> impl Iterator<Item = &'a Line> {
-        let by_name = self.lines.iter().any(|l| l.mark != Mark::Revoked && names(&l.hosts, &target.name, target.port));
+        let name = as_written(&target.name, target.port);
+        let by_name = self.lines.iter().any(|l| l.mark != Mark::Revoked && names(&l.hosts, &name));
         // The address counts only where the name is not in the file: a host that has taken over another's address is not it.
-        let host = if by_name { &target.name } else { &target.address };
-        self.lines.iter().filter(move |l| names(&l.hosts, host, target.port))
+        let host = if by_name { name } else { as_written(&target.address, target.port) };
+        self.lines.iter().filter(move |l| names(&l.hosts, &host))
     }
 
     /// The algorithms of the host's known keys, so that it is asked for a key that can be checked; and those of certificates,
@@ -157,22 +159,27 @@ fn parse_line(line: &str) -> Option<Line> {
         _ => (Mark::Host, first),
     };
     let key = PublicKey::from_openssh(&format!("{} {}", fields.next()?, fields.next()?)).ok()?;
-    Some(Line { hosts: hosts.to_string(), mark, key })
+    let hosts = if hosts.starts_with('|') { hosts.to_string() } else { hosts.to_lowercase() };
+    Some(Line { hosts, mark, key })
 }
 
-/// Whether the first field of a line names `host` at `port`.
-fn names(field: &str, host: &str, port: u16) -> bool {
+/// A host as the file has it: in lower case, with its port unless that is 22.
+fn as_written(host: &str, port: u16) -> String {
     let host = host.to_lowercase();
-    let host = if port == 22 { host } else { format!("[{host}]:{port}") };
+    if port == 22 { host } else { format!("[{host}]:{port}") }
+}
+
+/// Whether the first field of a line, in lower case unless it is hashed, names `host`.
+fn names(field: &str, host: &str) -> bool {
     if field.starts_with('|') {
-        return hashed(field, &host);
+        return hashed(field, host);
     }
     let mut found = false;
     for pattern in field.split(',') {
         match pattern.strip_prefix('!') {
-            Some(pattern) if wildcard(&pattern.to_lowercase(), &host) => return false,
+            Some(pattern) if wildcard(pattern, host) => return false,
             Some(_) => {}
-            None => found |= wildcard(&pattern.to_lowercase(), &host),
+            None => found |= wildcard(pattern, host),
         }
     }
     found

@@ -146,11 +146,12 @@ rules() {
 }
 
 # host all|only NAME…: the tables of accounts, key files and processes; and the jobs of the names. I today, the host's own day; I self,
-# the sshd that serves us.
+# the sshd that serves us; I match, see load_config.
 host() {
     which=$1
     shift
     tables "$which" 1 "$@"
+    TOLD="I${TAB}today$TAB$TODAY${NL}I${TAB}self$TAB$MONITOR${NL}I${TAB}match$TAB$MATCHED$NL$TOLD"
     RULES=
     [ "$which" = only ] || rules
     regular | {
@@ -158,8 +159,6 @@ host() {
         export NAMES RULES
         limited 20 awk "$LINES"
     }
-    echo "I${TAB}today$TAB$TODAY"
-    echo "I${TAB}self$TAB$MONITOR"
     at_jobs
     for name in "$@"; do
         jobs_of "$name"
@@ -169,7 +168,6 @@ host() {
 # survey NAME…: everything; the names are accounts of particular interest.
 survey() {
     host all "$@"
-    echo "I${TAB}match$TAB$MATCHED"
     [ "$MATCHED" = no ] || printf '%s\n' "$CONDITIONS" | awk 'tolower($1) == "match" { print "I\tcondition\t" $0 }'
     echo "Z${TAB}survey"
 }
