@@ -4,6 +4,7 @@ use super::context::{Context, clock};
 use super::outcome::{Exit, Failure};
 use super::render;
 use crate::model::Fault;
+use crate::playbook::Book;
 use crate::store::Undelivered;
 use crate::wiring::House;
 
@@ -15,8 +16,14 @@ pub async fn run(context: &Context, _: Args) -> Result<Exit, Failure> {
     let house = context.house()?;
     let playbooks = house.books()?;
     let (health, mail) = tokio::join!(house.engine.check(), mail(&house));
-    for playbook in house.playbooks()?.iter().filter(|p| mail.is_none() && !p.report.to.is_empty()) {
-        eprintln!("warning: the report of {} is mailed to nobody: offboard.yaml has no `mail`", playbook.playbook);
+    for (book, _) in playbooks.iter().filter(|_| mail.is_none()) {
+        let report = match book {
+            Book::Leaver(playbook) => &playbook.report,
+            Book::Sweep(sweep) => &sweep.report,
+        };
+        if !report.to.is_empty() {
+            eprintln!("warning: the report of {} is mailed to nobody: offboard.yaml has no `mail`", book.name());
+        }
     }
     let faults = health.iter().filter(|(_, h)| h.is_err()).count();
     let findings = health.iter().filter_map(|(_, h)| h.as_ref().ok()).map(|h| h.findings.len()).sum::<usize>();

@@ -176,7 +176,7 @@ async fn write_each(
         events.push(Event::Reported { format: format.name().into(), sha256: Digest::of(text.as_bytes()) });
         written.push(path);
     }
-    journal.continue_run(&report.run).await?.append(clock()(), events).await?;
+    journal.continue_run(id).await?.append(clock()(), events).await?;
     Ok(written)
 }
 
