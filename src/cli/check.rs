@@ -4,6 +4,7 @@ use super::context::{Context, clock};
 use super::outcome::{Exit, Failure};
 use super::render;
 use crate::model::Fault;
+use crate::playbook::Book;
 use crate::store::Undelivered;
 use crate::wiring::House;
 
@@ -13,17 +14,23 @@ pub struct Args {}
 
 pub async fn run(context: &Context, _: Args) -> Result<Exit, Failure> {
     let house = context.house()?;
-    let books = house.books()?.len();
+    let playbooks = house.books()?;
     let (health, mail) = tokio::join!(house.engine.check(), mail(&house));
-    for playbook in house.playbooks()?.iter().filter(|p| mail.is_none() && !p.report.to.is_empty()) {
-        eprintln!("warning: the report of {} is mailed to nobody: offboard.yaml has no `mail`", playbook.playbook);
+    for (book, _) in playbooks.iter().filter(|_| mail.is_none()) {
+        let report = match book {
+            Book::Leaver(playbook) => &playbook.report,
+            Book::Sweep(sweep) => &sweep.report,
+        };
+        if !report.to.is_empty() {
+            eprintln!("warning: the report of {} is mailed to nobody: offboard.yaml has no `mail`", book.name());
+        }
     }
     let faults = health.iter().filter(|(_, h)| h.is_err()).count();
     let findings = health.iter().filter_map(|(_, h)| h.as_ref().ok()).map(|h| h.findings.len()).sum::<usize>();
     context.print(
         |style| {
             let mail = mail.as_ref().map(|(answer, left)| render::mail_server(answer, left, style)).unwrap_or_default();
-            mail + &render::health(&health, books, house.roster.people().len(), style)
+            mail + &render::health(&health, playbooks.len(), house.roster.people().len(), style)
         },
         || {
             let places: Vec<_> = health
@@ -37,7 +44,7 @@ pub async fn run(context: &Context, _: Args) -> Result<Exit, Failure> {
                 Ok(identity) => serde_json::json!({ "identity": identity, "undelivered": left }),
                 Err(fault) => serde_json::json!({ "fault": fault, "undelivered": left }),
             });
-            serde_json::json!({ "mail": mail, "places": places, "playbooks": books, "people": house.roster.people().len() })
+            serde_json::json!({ "mail": mail, "places": places, "playbooks": playbooks.len(), "people": house.roster.people().len() })
         },
     );
     let no_mail = mail.is_some_and(|(answer, left)| answer.is_err() || !left.is_empty());

@@ -15,6 +15,9 @@ const AHEAD: SignedDuration = SignedDuration::from_mins(15);
 /// The first pause before what is open, stuck or unreached is tried again, and the longest.
 const PAUSE: (SignedDuration, SignedDuration) = (SignedDuration::from_mins(5), SignedDuration::from_hours(24));
 
+/// So many runs are learned in one transaction.
+const BATCH: usize = 256;
+
 /// What is due for `run`. `again` are its playbook's looks after the end.
 pub fn due(run: &RunId, state: &RunState, again: &[SignedDuration]) -> Vec<Due> {
     let what = |kind, at| Due { subject: run.0.clone(), kind, at };
@@ -188,15 +191,20 @@ pub async fn settle(journal: &Journal, store: &Store, run: &RunId, finished: Opt
 pub async fn settle_all(journal: &Journal, store: &Store) -> Result<(usize, Vec<(RunId, JournalError)>), Fault> {
     let known = store.known_lengths().await?;
     let (mut settled, mut damaged) = (0, Vec::new());
-    for (run, length) in journal.lengths().await? {
-        if known.get(&run) == Some(&length) {
-            continue;
+    let changed = journal.lengths().await?.into_iter().filter(|(run, length)| known.get(run) != Some(length));
+    for batch in changed.map(|(run, _)| run).collect::<Vec<_>>().chunks(BATCH) {
+        let mut learned = Vec::with_capacity(batch.len());
+        for run in batch {
+            match journal.records(run).await {
+                Ok(records) => {
+                    let due = RunState::fold(&records).map(|state| due(run, &state, &again(&state)));
+                    learned.push((self::known(run, &records), due.unwrap_or_default()));
+                }
+                Err(error) => damaged.push((run.clone(), error)),
+            }
         }
-        match journal.records(&run).await {
-            Ok(_) => settle(journal, store, &run, None).await?,
-            Err(error) => damaged.push((run, error)),
-        }
-        settled += 1;
+        settled += learned.len();
+        store.learn(&learned).await?;
     }
     Ok((settled, damaged))
 }

@@ -3,11 +3,11 @@
 //!
 //! Nothing here is the truth: every row follows from the journal, and can be made again from it.
 
-use super::{Store, millis, time};
+use super::{Known, Store, millis, time};
 use crate::model::Fault;
 use jiff::Timestamp;
 use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use std::collections::HashMap;
 
 pub(super) const TABLE: &str = "\
@@ -86,29 +86,25 @@ impl Store {
     /// # Errors
     /// The store cannot be written.
     pub async fn settle(&self, subject: &str, wanted: &[Due], finished: Option<Kind>) -> Result<(), Fault> {
-        let rows: Vec<_> = wanted.iter().map(|d| (d.kind.name(), millis(d.at))).collect();
-        let rows = serde_json::to_string(&rows).unwrap_or_default();
-        // One statement each, in one transaction; a row that is right is not written.
         let work = async {
             let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-            sqlx::query(
-                "DELETE FROM due WHERE subject = $1 AND (kind = $2 OR state = 'ready'
-                 AND kind NOT IN (SELECT value->>0 FROM json_each($3)))",
-            )
-            .bind(subject)
-            .bind(finished.map(Kind::name))
-            .bind(&rows)
-            .execute(&mut *tx)
-            .await?;
-            sqlx::query(
-                "INSERT INTO due (subject, kind, at) SELECT $1, value->>0, value->>1 FROM json_each($2) WHERE true
-                 ON CONFLICT (subject, kind) DO UPDATE SET at = excluded.at, attempt = 0
-                 WHERE state = 'ready' AND at <> excluded.at AND attempt = 0",
-            )
-            .bind(subject)
-            .bind(&rows)
-            .execute(&mut *tx)
-            .await?;
+            settle_in(&mut tx, subject, wanted, finished).await?;
+            tx.commit().await
+        };
+        work.await.map_err(|e| self.fault(&e))
+    }
+
+    /// [`Store::settle`] and [`Store::know`] for many runs, in one transaction.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub async fn learn(&self, runs: &[(Known, Vec<Due>)]) -> Result<(), Fault> {
+        let work = async {
+            let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+            for (known, due) in runs {
+                settle_in(&mut tx, &known.run.0, due, None).await?;
+                super::known::know_in(&mut tx, known).await?;
+            }
             tx.commit().await
         };
         work.await.map_err(|e| self.fault(&e))
@@ -207,6 +203,36 @@ impl Store {
         let claims: Result<Vec<_>, _> = rows.iter().filter_map(|row| claim(row).transpose()).collect();
         Ok(claims.map_err(|e| self.fault(&e))?.into_iter().map(|c| c.due).collect())
     }
+}
+
+async fn settle_in(
+    tx: &mut SqliteConnection,
+    subject: &str,
+    wanted: &[Due],
+    finished: Option<Kind>,
+) -> Result<(), sqlx::Error> {
+    let rows: Vec<_> = wanted.iter().map(|d| (d.kind.name(), millis(d.at))).collect();
+    let rows = serde_json::to_string(&rows).unwrap_or_default();
+    // A row that is right is not written.
+    sqlx::query(
+        "DELETE FROM due WHERE subject = $1 AND (kind = $2 OR state = 'ready'
+         AND kind NOT IN (SELECT value->>0 FROM json_each($3)))",
+    )
+    .bind(subject)
+    .bind(finished.map(Kind::name))
+    .bind(&rows)
+    .execute(&mut *tx)
+    .await?;
+    sqlx::query(
+        "INSERT INTO due (subject, kind, at) SELECT $1, value->>0, value->>1 FROM json_each($2) WHERE true
+         ON CONFLICT (subject, kind) DO UPDATE SET at = excluded.at, attempt = 0
+         WHERE state = 'ready' AND at <> excluded.at AND attempt = 0",
+    )
+    .bind(subject)
+    .bind(&rows)
+    .execute(&mut *tx)
+    .await?;
+    Ok(())
 }
 
 fn names(kinds: &[Kind]) -> String {

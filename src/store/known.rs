@@ -7,7 +7,7 @@ use super::{Store, millis, time};
 use crate::model::{Fault, PersonId, RunId};
 use jiff::Timestamp;
 use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use std::collections::HashMap;
 
 pub(super) const TABLE: &str = "\
@@ -81,22 +81,8 @@ impl Store {
     /// # Errors
     /// The store cannot be written.
     pub async fn know(&self, known: &Known) -> Result<(), Fault> {
-        sqlx::query(
-            "INSERT OR REPLACE INTO known (run, records, person, phase, by_roster, ends, due, started)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-        )
-        .bind(&known.run.0)
-        .bind(known.records.cast_signed())
-        .bind(folded(&known.person))
-        .bind(known.phase.name())
-        .bind(known.by_roster)
-        .bind(known.ends.map(millis))
-        .bind(known.due.map(millis))
-        .bind(known.started.map(millis))
-        .execute(&self.pool)
-        .await
-        .map_err(|e| self.fault(&e))?;
-        Ok(())
+        let work = async { know_in(&mut *self.pool.acquire().await?, known).await };
+        work.await.map_err(|e| self.fault(&e))
     }
 
     /// Up to which record each run is known.
@@ -184,6 +170,24 @@ impl Store {
             .map_err(|e| self.fault(&e))?;
         Ok(pid.and_then(|pid| u32::try_from(pid).ok()))
     }
+}
+
+pub(super) async fn know_in(connection: &mut SqliteConnection, known: &Known) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT OR REPLACE INTO known (run, records, person, phase, by_roster, ends, due, started)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+    )
+    .bind(&known.run.0)
+    .bind(known.records.cast_signed())
+    .bind(folded(&known.person))
+    .bind(known.phase.name())
+    .bind(known.by_roster)
+    .bind(known.ends.map(millis))
+    .bind(known.due.map(millis))
+    .bind(known.started.map(millis))
+    .execute(connection)
+    .await
+    .map(|_| ())
 }
 
 /// As the roster compares identifiers: without regard to the case of ASCII letters.

@@ -46,7 +46,8 @@ fn a_run_is_cancelled_or_moved_before_it_begins_and_not_after() {
     let lab = Lab::shared();
     let (stays, goes) = (lab.person(), lab.person());
     let office = office(&lab);
-    let cancelled = schedule(&office, &stays.id, &in_seconds(6));
+    let hour = in_seconds(25);
+    let cancelled = schedule(&office, &stays.id, &hour);
     let moved = schedule(&office, &goes.id, "2030-12-31 18:00 Asia/Kolkata");
     // A second one for the same person is refused, with what to do.
     let second = office.offboard(&["run", &goes.id, "-p", "involuntary-termination", "--yes"]).expect(13);
@@ -63,7 +64,10 @@ fn a_run_is_cancelled_or_moved_before_it_begins_and_not_after() {
     all_shut(&status(&office, &moved));
     let late = office.offboard(&["cancel", &moved, "--why", "too late"]).expect(13);
     assert!(late.err.contains("has begun"), "{}", late.err);
-    // The hour of the cancelled one has come and gone.
+    let hour: jiff::Timestamp = hour.parse().unwrap();
+    server.wait_for("the hour of the cancelled one has come and gone", |_| {
+        jiff::Timestamp::now().duration_since(hour).as_secs() > 2
+    });
     let text = office.offboard(&["status", &cancelled]).out;
     assert!(
         text.contains("Cancelled") && text.contains("a mistake in the form") && text.contains("Nothing was done"),
