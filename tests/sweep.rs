@@ -87,6 +87,8 @@ fn exactly_these_are_found_and_the_same_again() {
         "lingering fleet dtandon",
         "lingering fleet rmehta",
         "lingering fleet root key",
+        "lingering vpn dtandon",
+        "lingering vpn rmehta",
         "orphan billing hgupta_tmp",
         "orphan billing offboard_limited",
         "orphan billing rmehtaa_dba",
@@ -99,12 +101,14 @@ fn exactly_these_are_found_and_the_same_again() {
     let excepted = names(&[
         "orphan billing monitor",
         "orphan billing offboard",
+        "orphan billing portal_app",
         "orphan billing postgres",
         "orphan fleet backup-svc",
         "orphan fleet deploy",
         "orphan fleet emergency",
         "orphan fleet offboard",
         "orphan fleet root",
+        "orphan vpn gateway",
     ]);
     assert_eq!(found(&report["excepted"]), excepted);
     for finding in report["excepted"].as_array().unwrap() {
@@ -160,7 +164,7 @@ fn what_nobody_can_say_is_said_and_is_not_clear() {
 
     // With everything excepted nothing is found; a place that is down is said all the same.
     let excepted = |text: String| {
-        text.replace("except:\n", "except:\n  systems: [directory, billing, fleet]\n")
+        text.replace("except:\n", "except:\n  systems: [directory, billing, fleet, vpn]\n")
             .lines()
             .filter(|line| !line.contains("finding: dormant"))
             .map(|line| format!("{line}\n"))
@@ -276,7 +280,7 @@ fn what_a_run_has_shut_is_found_no_more() {
         theirs.map(|f| format!("{} {}", f["kind"].as_str().unwrap(), f["system"].as_str().unwrap())).collect()
     };
     let before = sweep(&office, 20);
-    let wanted = names(&["lingering billing", "lingering directory", "lingering fleet"]);
+    let wanted = names(&["lingering billing", "lingering directory", "lingering fleet", "lingering vpn"]);
     assert_eq!(of(&before, &leaver.user), wanted);
     office.run(&leaver).expect(0);
     let after = sweep(&office, 20);
