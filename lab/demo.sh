@@ -99,24 +99,6 @@ echo 'Laptop SR-4711 and badge 42 received.' >receipt.txt
 result 0 "$status" 'exit status' '0 = every door proved shut' ''
 "$offboard" report "$run" --out "$LAB/reports/$run.html" >/dev/null; "$offboard" report "$run" --format json --out "$LAB/reports/$run.json" >/dev/null
 
-chapter 'What others have left behind: offboard sweep'
-"$offboard" sweep; status=$?
-result 20 "$status" 'exit status' '20 = something was found' ''
-
-chapter 'The post:'
-until_true 20 eval '(($(find "$LAB/mail" -type f | wc -l) >= 2))'
-for file in "$LAB"/mail/*; do printf '  %s\n' "$(sed -n 's/^\(To\|Subject\): //p' "$file" | paste -sd ' ' | cut -c-110)"; done
-kill "$serve"; wait "$serve"; status=$?
-result 0 "$status" 'exit status' 'of offboard serve, told to stop' ''
-
-chapter 'The hospital:'
-after=$(tables)
-name=(_ patients bills) expected=(_ 18000 300000)
-for row in 1 2; do
-  was=$(sed -n "${row}p" <<<"$before") is=$(sed -n "${row}p" <<<"$after")
-  result same "$([[ $is == "${expected[row]}|"* && $is == "$was" ]] && echo same || echo changed)" "${name[row]}" "${is%|*} rows" "checksum ${is#*|}, before ${was#*|}"
-done
-
 chapter 'offboard sweep: what nobody owns, nobody uses, or has outlived its owner'
 "$offboard" --json sweep --report-to "$LAB/reports" >"$LAB/log/sweep.json" 2>/dev/null; status=$?
 result 20 "$status" 'exit status' '20 = something is found' ''
@@ -133,6 +115,20 @@ done
 for user in rmehta rmehtaa agokhale; do
   words=$(swept lingering "$user")
   result 'not' "$([[ $words == 'not found' ]] && echo not || echo found)" 'lingering' "$user" "$words"
+done
+
+chapter 'The post:'
+until_true 20 eval '(($(find "$LAB/mail" -type f | wc -l) >= 4))'
+for file in "$LAB"/mail/*; do printf '  %s\n' "$(sed -n 's/^\(To\|Subject\): //p' "$file" | paste -sd ' ' | cut -c-110)"; done
+kill "$serve"; wait "$serve"; status=$?
+result 0 "$status" 'exit status' 'of offboard serve, told to stop' ''
+
+chapter 'The hospital:'
+after=$(tables)
+name=(_ patients bills) expected=(_ 18000 300000)
+for row in 1 2; do
+  was=$(sed -n "${row}p" <<<"$before") is=$(sed -n "${row}p" <<<"$after")
+  result same "$([[ $is == "${expected[row]}|"* && $is == "$was" ]] && echo same || echo changed)" "${name[row]}" "${is%|*} rows" "checksum ${is#*|}, before ${was#*|}"
 done
 
 mkdir -p "$project/target/demo" && cp -r "$LAB/reports/." "$project/target/demo/"
