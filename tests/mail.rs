@@ -416,3 +416,26 @@ fn without_a_mail_server_nothing_is_mailed_and_nothing_fails() {
     let told = office.offboard(&["mail"]).expect(2);
     assert!(told.err.contains("no mail server is configured"), "{}", told.err);
 }
+
+#[test]
+fn a_sweep_is_told_to_whom_its_playbook_names_once() {
+    let lab = Lab::shared();
+    let office = Office::new(&lab);
+    office.edit("playbooks/quarterly-stale-sweep.yaml", |book| {
+        assert!(book.contains("report: { "));
+        book.replace("report: { ", "report: { to: [audit@example.com], ")
+    });
+    let done = office.offboard(&["--json", "sweep"]).expect(20);
+    let run = run_of(&done);
+    let found = done.json()["findings"].as_array().unwrap().len();
+    office.offboard(&["report", &run]).expect(0);
+    let arrived = mails(&run);
+    let mut to: Vec<&str> = arrived.iter().map(|mail| text(&mail["to"][0])).collect();
+    to.sort_unstable();
+    assert_eq!(to, ["audit@example.com", SECURITY]);
+    for mail in &arrived {
+        assert_eq!(text(&mail["subject"]), format!("offboard {run}: sweep, {found} findings"));
+        assert!(part(mail, "text/plain", None).contains("Devika Tandon"));
+        assert!(part(mail, "text/html", Some(&format!("offboard-{run}.html"))).contains("Sweep report"));
+    }
+}

@@ -58,9 +58,7 @@ pub(super) async fn pick_up(shared: &Arc<Shared>) -> Result<(), Failure> {
         .collect();
     let on_record = runs.values().flatten().filter(|k| k.by_roster).filter_map(|k| k.due);
     let too_many = too_many(&decided, on_record, settings.leavers_at_once);
-    shared.is_wrong(
-        "leavers at once",
-        (!too_many.is_empty()).then(|| {
+    let held = (!too_many.is_empty()).then(|| {
             let names: Vec<_> = too_many.iter().take(5).map(|id| id.0.as_str()).collect();
             format!(
                 "{} people leave within a day of each other ({}{}), more than leavers-at-once: {}. None of them is run by itself: \
@@ -70,8 +68,13 @@ pub(super) async fn pick_up(shared: &Arc<Shared>) -> Result<(), Failure> {
                 if too_many.len() > 5 { ", …" } else { "" },
                 settings.leavers_at_once
             )
-        }),
-    );
+    });
+    if let Some(why) = &held {
+        let mut ids: Vec<String> = too_many.iter().map(|id| id.0.clone()).collect();
+        ids.sort();
+        house.queue_held_roster(&shared.store, why, &ids, now).await?;
+    }
+    shared.is_wrong("leavers at once", held);
     let long_gone = decided.iter().filter(|(_, d)| *d == Decision::LongGone).count();
     if long_gone > 0 {
         tracing::info!(people = long_gone, "left before this service watched the roster: not run by themselves");

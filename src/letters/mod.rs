@@ -9,7 +9,7 @@ mod run;
 
 use crate::model::{Fault, MailAddress, Record};
 use crate::notify::{Item, Letter};
-use crate::report::Report;
+use crate::report::{Group, Report, SweepReport, meaning};
 use crate::store::{Attachment, Mail};
 
 /// The largest report that is attached, in bytes: most mail servers take ten megabytes, and base64 adds a third.
@@ -77,48 +77,39 @@ impl Told<'_> {
     }
 }
 
-/// What a sweep has found, to be told.
-#[derive(Clone, Debug, Default)]
-pub struct SweepNews {
-    /// The sweep's name in the journal.
-    pub run: String,
-    /// Whose offboard it is.
-    pub company: String,
-    /// The playbook's name.
-    pub playbook: String,
-    /// How many findings there are.
-    pub findings: usize,
-    /// What was looked at and what was found, in sentences.
-    pub summary: Vec<String>,
-    /// The findings, the worst first.
-    pub items: Vec<Item>,
-    /// The sweep's report.
-    pub attachments: Vec<Attachment>,
-    /// To whom.
-    pub to: Vec<MailAddress>,
-}
+/// So many groups of findings stand in a letter itself; the report has all of them.
+const GROUPS: usize = 40;
 
 /// The result of a sweep.
 ///
 /// # Errors
 /// As [`of_run`].
-pub fn of_sweep(news: SweepNews) -> Result<Mail, Fault> {
-    let findings = crate::report::text::count(news.findings, "finding", "findings");
-    let (mut paragraphs, attachments) = attached(news.attachments, &format!("offboard report {}", news.run));
-    paragraphs.splice(0..0, news.summary);
+pub fn of_sweep(report: &SweepReport, attachments: Vec<Attachment>, to: Vec<MailAddress>) -> Result<Mail, Fault> {
+    let findings = crate::report::text::count(report.counts.findings, "finding", "findings");
+    let (mut paragraphs, attachments) = attached(attachments, &format!("offboard report {}", report.run));
+    paragraphs.splice(0..0, std::iter::once(report.summary.clone()).chain(report.over_limit.clone()));
+    let groups = report.groups();
+    if groups.len() > GROUPS {
+        paragraphs.push(format!("The first {GROUPS} of {} owners and systems follow.", groups.len()));
+    }
+    let item = |group: &Group<'_>| Item {
+        title: format!("{}: {}", group.title, meaning(group.kind)),
+        lines: group.findings.iter().take(GROUPS).map(|f| format!("{}: {}; {}", f.system, f.name, f.why)).collect(),
+        to_do: Some(group.next.to_string()),
+    };
     let letter = Letter {
-        subject: format!("offboard {}: sweep, {findings}", news.run),
-        headline: format!("Sweep {}: {findings}, run {}", news.playbook, news.run),
+        subject: format!("offboard {}: sweep, {findings}", report.run),
+        headline: format!("Sweep {}: {findings}, run {}", report.playbook, report.run),
         paragraphs,
-        items: news.items,
-        company: news.company,
+        items: groups.iter().take(GROUPS).map(item).collect(),
+        company: report.company.clone(),
         attachments,
         not_before: None,
     };
-    letter.into_mail(&news.run, "sweep", news.to)
+    letter.into_mail(&report.run.0, "sweep", to)
 }
 
-/// A roster that is not acted on, because it would end the access of too many, or cannot be read.
+/// A roster that is not acted on, because it would end the access of too many.
 #[derive(Clone, Debug)]
 pub struct HeldNews {
     /// What makes this one different from the next one that is held: the file's digest. It is told once.
@@ -127,10 +118,8 @@ pub struct HeldNews {
     pub company: String,
     /// Why it is held, a sentence.
     pub why: String,
-    /// Who would have been concerned, or what is wrong.
-    pub items: Vec<Item>,
-    /// What to do about it.
-    pub to_do: String,
+    /// Who would have been concerned.
+    pub people: Vec<String>,
     /// To whom.
     pub to: Vec<MailAddress>,
 }
@@ -140,13 +129,16 @@ pub struct HeldNews {
 /// # Errors
 /// As [`of_run`].
 pub fn of_held_roster(news: HeldNews) -> Result<Mail, Fault> {
-    let mut items = news.items;
-    items.insert(0, Item { title: "Look at the roster".into(), lines: Vec::new(), to_do: Some(news.to_do) });
+    let item = Item {
+        title: "Look at the roster".into(),
+        lines: news.people,
+        to_do: Some("offboard run PERSON --at TIME; or raise leavers-at-once under serve in offboard.yaml".into()),
+    };
     let letter = Letter {
         subject: "offboard: the roster is held".into(),
         headline: "The roster is held: nobody's access was changed".into(),
         paragraphs: vec![news.why, "Runs that are started by hand still work.".into()],
-        items,
+        items: vec![item],
         company: news.company,
         ..Letter::default()
     };

@@ -12,7 +12,7 @@ use std::str::FromStr;
 
 /// What a later version will know of sweeps: acting on what is found.
 const LATER: &[&str] =
-    &["stages", "approval", "verify", "deadline", "ask", "disable", "delete", "attest", "notify", "to", "csv", "event"];
+    &["stages", "approval", "verify", "deadline", "ask", "disable", "delete", "attest", "notify", "csv", "event"];
 
 /// A sweep: what nobody owns, nobody uses, or outlived its owner is found and reported. Nothing is changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -260,12 +260,6 @@ fn check(sweep: &Sweep, document: &yaml::Document) -> Vec<Mistake> {
     if sweep.report.formats.is_empty() {
         let path = ["report".into(), "formats".into()];
         mistakes.push(document.error(&path, "a sweep without a report shows nothing", "valid here: `html`, `json`"));
-    }
-    if !sweep.report.to.is_empty() {
-        let path = ["report".into(), "to".into()];
-        mistakes.push(
-            document.error(&path, "this version cannot honour `to` of a sweep yet", "not yet").help("leave it out"),
-        );
     }
     if let Some(trigger) = &sweep.trigger {
         mistakes.extend(schedule(trigger, document));

@@ -4,10 +4,10 @@
 use super::House;
 use crate::cli::Failure;
 use crate::journal::Journal;
-use crate::letters::{self, Told};
-use crate::model::{Fault, FaultKind, RunId};
+use crate::letters::{self, HeldNews, Told};
+use crate::model::{Fault, FaultKind, RunId, SweepState};
 use crate::notify::Mailer;
-use crate::playbook::Format;
+use crate::playbook::{Format, Sweep};
 use crate::report::{Paper, Report};
 use crate::store::{Attachment, Store};
 use jiff::Timestamp;
@@ -37,6 +37,9 @@ impl House {
     ) -> Result<usize, Failure> {
         let Some(settings) = &self.config.mail else { return Ok(0) };
         let records = journal.records(run).await?;
+        if let Some(state) = SweepState::fold(&records) {
+            return self.queue_sweep(journal, store, &state, run, now, zone).await;
+        }
         let playbook = self.playbook_of(&records)?;
         let report = self.report(journal, run, now, zone).await?;
         let to = settings.to.iter().chain(&playbook.report.to).cloned().collect();
@@ -51,18 +54,73 @@ impl House {
         }
         Ok(new)
     }
+
+    async fn queue_sweep(
+        &self,
+        journal: &Journal,
+        store: &Store,
+        state: &SweepState,
+        run: &RunId,
+        now: Timestamp,
+        zone: &TimeZone,
+    ) -> Result<usize, Failure> {
+        let report = self.sweep_report(journal, run, now, zone).await?.filter(|report| report.ended.is_some());
+        let (Some(settings), Some(report)) = (&self.config.mail, report) else { return Ok(0) };
+        let playbook: Sweep = serde_json::from_value(state.request.playbook_body.clone()).map_err(|e| {
+            Fault::new(FaultKind::Misconfigured, "the playbook of that sweep cannot be read by this version").because(e)
+        })?;
+        let mut attachments = Vec::new();
+        for format in &playbook.report.formats {
+            let (media_type, text) = match format {
+                Format::Html => (HTML, page(report.html(Paper::default()))?),
+                Format::Json => (JSON, report.json_text()),
+            };
+            attachments.push(Attachment {
+                name: format!("offboard-{run}.{format}"),
+                media_type: media_type.into(),
+                text,
+            });
+        }
+        let to = settings.to.iter().chain(&playbook.report.to).cloned().collect();
+        let mail = letters::of_sweep(&report, attachments, to)?;
+        Ok(usize::from(store.queue(&mail, now).await?))
+    }
+
+    /// Puts into the outbox that the roster is held: once for each state of its file.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub async fn queue_held_roster(
+        &self,
+        store: &Store,
+        why: &str,
+        names: &[String],
+        now: Timestamp,
+    ) -> Result<(), Fault> {
+        let Some(settings) = &self.config.mail else { return Ok(()) };
+        let mail = letters::of_held_roster(HeldNews {
+            key: self.roster.input().sha256.0.clone(),
+            company: self.config.company.clone(),
+            why: why.to_string(),
+            people: names.to_vec(),
+            to: settings.to.clone(),
+        })?;
+        store.queue(&mail, now).await.map(|_| ())
+    }
+}
+
+const HTML: &str = "text/html; charset=utf-8";
+const JSON: &str = "application/json";
+
+fn page<E: std::fmt::Display>(made: Result<String, E>) -> Result<String, Fault> {
+    made.map_err(|e| Fault::new(FaultKind::Unexpected, "the report cannot be made").because(e))
 }
 
 fn attachments(report: &Report, formats: &[Format]) -> Result<Vec<Attachment>, Fault> {
     let file = |format: &Format| {
         let (media_type, text) = match format {
-            Format::Html => {
-                let page = report.html(Paper::default());
-                let page =
-                    page.map_err(|e| Fault::new(FaultKind::Unexpected, "the report cannot be made").because(e))?;
-                ("text/html; charset=utf-8", page)
-            }
-            Format::Json => ("application/json", report.json_text()),
+            Format::Html => (HTML, page(report.html(Paper::default()))?),
+            Format::Json => (JSON, report.json_text()),
         };
         Ok(Attachment { name: format!("offboard-{}.{format}", report.run), media_type: media_type.into(), text })
     };
