@@ -88,8 +88,7 @@ lost=$(lost_pings rmehtaa)
 result 0 "$lost" 'pings lost' 'in his tunnel' 'since before the run'
 
 chapter 'The patient portal, whose database password he knew:'
-# shellcheck disable=SC2154 # coproc sets it
-echo >&"${hammer[1]}"; read -r -u "${hammer[0]}" asked failed; wait "$hammer_PID"
+echo >&"${hammer[1]}"; read -r -u "${hammer[0]}" asked failed
 result 0 "$failed" 'requests failed' "of $asked" 'while its password was rotated'
 
 chapter 'IT has collected his laptop and badge: offboard done RUN STEP --evidence receipt.txt'

@@ -518,7 +518,8 @@ impl RunState {
         let all_shut = self.ended.is_some() && self.access() == RunVerdict::Shut;
         let contained = last_done(|a| matches!(a, Action::Disable | Action::Revoke));
         let sessions_ended = last_done(|a| a == Action::EndSessions);
-        let rotated = last_done(|a| a == Action::Rotate);
+        let rotates = self.steps.iter().any(|s| s.step.action == Action::Rotate);
+        let rotated = last_done(|a| a == Action::Rotate).filter(|_| rotates);
         let residuals = || self.doors.values().filter_map(|d| d.after.as_ref()?.1.residual.as_ref());
         let endless = residuals().any(|r| r.until.is_none());
         let last_possible_access = if all_shut && !endless {
