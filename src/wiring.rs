@@ -18,7 +18,7 @@ use crate::wire::guarded::{self, Access};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::sync::mpsc::UnboundedSender;
@@ -38,7 +38,9 @@ pub struct House {
     /// What somebody should look at, though it can be used.
     pub warnings: Vec<Mistake>,
     /// When the whole journal was last verified, and how many problems it had.
-    verified: Mutex<Option<(Instant, u64)>>,
+    verified: std::sync::Mutex<Option<(Instant, u64)>>,
+    /// Held by whoever verifies it.
+    verifying: Mutex<()>,
     verify_every: Duration,
 }
 
@@ -57,7 +59,8 @@ impl House {
         let own: Vec<_> = connectors.iter().flat_map(|c| c.own_keys()).collect();
         let matcher = Matcher::new(Arc::clone(&roster), &config.accounts, &config.keys_of, &config.protected, own);
         let engine = Engine::new(connectors, matcher, clock, TIMEOUT).with_secrets(config.secrets.clone());
-        Ok(Self { config, roster, engine, warnings, verified: Mutex::default(), verify_every: Duration::ZERO })
+        let (verified, verifying) = (std::sync::Mutex::default(), Mutex::default());
+        Ok(Self { config, roster, engine, warnings, verified, verifying, verify_every: Duration::ZERO })
     }
 
     /// This house, whose runs share their slots at every system with those of an older one.
@@ -241,9 +244,8 @@ impl House {
         run: &str,
         watch: Option<UnboundedSender<Record>>,
     ) -> Result<(Run<'_>, Vec<Record>), crate::cli::Failure> {
-        let (id, records) = self.records(journal, run).await?;
+        let (log, records) = journal.take_up(&RunId(run.trim().to_ascii_uppercase())).await?;
         let playbook = self.playbook_of(&records)?;
-        let log = journal.continue_run(&id).await?;
         Ok((Run::take_up(&self.engine, log, &records, playbook, watch).await?, records))
     }
 
@@ -291,17 +293,26 @@ impl House {
     }
 
     /// How many problems the whole journal has. What is on record must not be believed unseen: the records of one run are checked whenever they
-    /// are read; this checks all the others, too, at most as often as [`House::verifying_every`] says.
+    /// are read; this checks all the others, too, at most as often as [`House::verifying_every`] says. Meanwhile the answer before it holds, for
+    /// as long again.
     async fn problems(&self, journal: &Journal) -> Result<u64, crate::cli::Failure> {
-        let mut last = self.verified.lock().await;
-        if let Some((at, problems)) = *last
-            && at.elapsed() < self.verify_every
-        {
+        let seen = |within: Duration| {
+            let last = *self.verified.lock().unwrap_or_else(PoisonError::into_inner);
+            last.filter(|(at, _)| at.elapsed() < within).map(|(_, problems)| problems)
+        };
+        let _turn = match self.verifying.try_lock() {
+            Ok(turn) => turn,
+            Err(_) => match seen(self.verify_every * 2) {
+                Some(problems) => return Ok(problems),
+                None => self.verifying.lock().await,
+            },
+        };
+        if let Some(problems) = seen(self.verify_every) {
             return Ok(problems);
         }
         let verified = journal.verify(None).await?;
         let problems = verified.problems.len() as u64 + verified.more;
-        *last = Some((Instant::now(), problems));
+        *self.verified.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), problems));
         Ok(problems)
     }
 

@@ -178,9 +178,7 @@ pub async fn settle_sweeps(house: &House, store: &Store, now: Timestamp, finishe
 pub async fn settle(journal: &Journal, store: &Store, run: &RunId, finished: Option<Kind>) -> Result<(), Fault> {
     let records = journal.records(run).await?;
     let due = RunState::fold(&records).map(|state| due(run, &state, &again(&state))).unwrap_or_default();
-    store.settle(&run.0, &due, finished).await?;
-    // Last: if we die before it, the next one settles once more.
-    store.know(&known(run, &records)).await
+    store.learn(&[(known(run, &records), due)], finished).await
 }
 
 /// Brings the store in line with every run of the journal that it does not know as far as it goes. Says how many there were, and the
@@ -204,7 +202,7 @@ pub async fn settle_all(journal: &Journal, store: &Store) -> Result<(usize, Vec<
             }
         }
         settled += learned.len();
-        store.learn(&learned).await?;
+        store.learn(&learned, None).await?;
     }
     Ok((settled, damaged))
 }

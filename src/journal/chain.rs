@@ -149,6 +149,11 @@ impl Checkpoint {
         }
         Some((serde_json::from_slice(body).ok()?, Digest::of(&message)))
     }
+
+    /// What a body says, and its hash. Nobody has signed it so far.
+    pub fn hashed(body: &[u8]) -> Option<(Self, Digest)> {
+        Some((serde_json::from_slice(body).ok()?, Digest::of(&checkpoint_message(body))))
+    }
 }
 
 fn checkpoint_message(body: &[u8]) -> Vec<u8> {

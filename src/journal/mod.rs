@@ -8,6 +8,7 @@
 mod chain;
 mod error;
 mod evidence;
+mod heads;
 mod keys;
 mod problem;
 mod read;
@@ -27,7 +28,8 @@ pub use store::FILE;
 pub use verify::verify_with;
 
 use crate::model::{Digest, Event, Record, RunId};
-use chain::{Checkpoint, hex};
+use chain::{Checkpoint, Head, hex};
+use heads::Heads;
 use jiff::Timestamp;
 use sqlx::sqlite::SqlitePoolOptions;
 use sqlx::{Connection, SqlitePool};
@@ -55,6 +57,8 @@ struct Inner {
     store: Store,
     public: PublicKey,
     reading: SqlitePool,
+    /// What is known of the runs' ends.
+    heads: tokio::sync::Mutex<Heads>,
     /// The keys and the way to the writer; nothing if it was opened for reading only.
     writing: Option<(Arc<Keys>, mpsc::Sender<Message>)>,
 }
@@ -132,7 +136,8 @@ impl Journal {
     pub async fn open_read_only(folder: &Path, key: PublicKey) -> Result<Self, JournalError> {
         let store = Store::new(folder);
         store.check()?;
-        let journal = Self { inner: Arc::new(Inner { reading: readers(&store), store, public: key, writing: None }) };
+        let (reading, heads) = (readers(&store), tokio::sync::Mutex::default());
+        let journal = Self { inner: Arc::new(Inner { reading, heads, store, public: key, writing: None }) };
         let mut connection = journal.connection().await?;
         journal.inner.store.check_schema(&mut connection).await?;
         drop(connection);
@@ -145,6 +150,7 @@ impl Journal {
             reading: readers(&writer.store),
             store: writer.store.clone(),
             public: writer.keys.public(),
+            heads: tokio::sync::Mutex::default(),
             writing: Some((writer.keys.clone(), sender)),
         };
         tokio::spawn(writer.work(messages));
@@ -188,11 +194,18 @@ impl Journal {
     /// # Errors
     /// `NoSuchRun`, `Tampered`, `ReadOnly`, `Corrupt`, `Store`.
     pub async fn continue_run(&self, run: &RunId) -> Result<RunLog, JournalError> {
+        Ok(self.take_up(run).await?.0)
+    }
+
+    /// Goes on with a run, like [`Journal::continue_run`], from these records.
+    ///
+    /// # Errors
+    /// As [`Journal::continue_run`].
+    pub async fn take_up(&self, run: &RunId) -> Result<(RunLog, Vec<Record>), JournalError> {
         self.inner.writer()?;
-        let mut connection = self.connection().await?;
-        let (_, head) = read::run(&self.inner.store, &mut connection, &self.inner.public, run).await?;
-        let head = head.ok_or_else(|| JournalError::NoSuchRun { run: run.clone() })?;
-        Ok(RunLog::new(self.inner.clone(), Standing { run: run.clone(), head: Mutex::new(Some(head)) }))
+        let (records, head) = self.read(run).await?;
+        let standing = Standing { run: run.clone(), head: Mutex::new(Some(head)) };
+        Ok((RunLog::new(self.inner.clone(), standing), records))
     }
 
     /// Every record of a run in order, after its hashes and the signature over its last record have been checked.
@@ -200,9 +213,14 @@ impl Journal {
     /// # Errors
     /// `NoSuchRun`, `Tampered`, `Corrupt`, `Store`.
     pub async fn records(&self, run: &RunId) -> Result<Vec<Record>, JournalError> {
+        Ok(self.read(run).await?.0)
+    }
+
+    async fn read(&self, run: &RunId) -> Result<(Vec<Record>, Head), JournalError> {
         let mut connection = self.connection().await?;
-        let (records, head) = read::run(&self.inner.store, &mut connection, &self.inner.public, run).await?;
-        head.map(|_| records).ok_or_else(|| JournalError::NoSuchRun { run: run.clone() })
+        let inner = &self.inner;
+        let (records, head) = read::run(&inner.store, &mut connection, &inner.public, &inner.heads, run).await?;
+        Ok((records, head.ok_or_else(|| JournalError::NoSuchRun { run: run.clone() })?))
     }
 
     /// Every run, the newest first.

@@ -3,12 +3,14 @@
 
 use super::chain::{Body, Checkpoint, Hash, Head, START, hex, record_hash};
 use super::error::JournalError;
+use super::heads::Heads;
 use super::keys::PublicKey;
 use super::store::Store;
 use crate::model::{Digest, Record, RunId};
 use futures::TryStreamExt;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{Connection, Row};
+use tokio::sync::Mutex;
 
 /// The number and hash of the last checkpoint, after its signature has been verified.
 pub(super) async fn last_checkpoint(
@@ -40,11 +42,12 @@ pub(super) async fn run(
     store: &Store,
     connection: &mut SqliteConnection,
     key: &PublicKey,
+    heads: &Mutex<Heads>,
     run: &RunId,
 ) -> Result<(Vec<Record>, Option<Head>), JournalError> {
     // One snapshot: the run may be going on.
     let mut snapshot = connection.begin().await.map_err(|e| store.fault(&e))?;
-    let read = run_of_snapshot(store, &mut snapshot, key, run).await?;
+    let read = run_of_snapshot(store, &mut snapshot, key, heads, run).await?;
     snapshot.rollback().await.map_err(|e| store.fault(&e))?;
     Ok(read)
 }
@@ -53,8 +56,14 @@ async fn run_of_snapshot(
     store: &Store,
     connection: &mut SqliteConnection,
     key: &PublicKey,
+    heads: &Mutex<Heads>,
     run: &RunId,
 ) -> Result<(Vec<Record>, Option<Head>), JournalError> {
+    // First of all: so no snapshot is older than what is known already.
+    let end = {
+        let mut heads = heads.lock().await;
+        heads.renew(connection, key).await.map_err(|e| store.fault(&e))?
+    };
     let mut records = Vec::new();
     let mut head = Head { seq: 0, hash: START };
     let mut checkpoint = 0;
@@ -95,13 +104,21 @@ async fn run_of_snapshot(
     if !signs(store, connection, key, checkpoint, run, &head).await? {
         return Err(store.tampered(format!("record {} of run {run} is in no signed checkpoint", head.seq)));
     }
-    if signed_later(store, connection, checkpoint, run).await? {
+    let known = match end {
+        Some(end) => heads.lock().await.know_later(connection, key, run, checkpoint, end).await,
+        None => Ok(None),
+    };
+    let cut = match known.map_err(|e| store.fault(&e))? {
+        Some(known) => known,
+        None => signed_later(store, connection, checkpoint, run).await?,
+    };
+    if cut {
         return Err(store.tampered(format!("the records of run {run} after record {} are missing", head.seq)));
     }
     Ok((records, Some(head)))
 }
 
-/// Whether a later checkpoint knows more of this run: then its end was cut off.
+/// Whether a later checkpoint knows more of this run: then its end was cut off. Looks into each of them.
 async fn signed_later(
     store: &Store,
     connection: &mut SqliteConnection,

@@ -94,15 +94,15 @@ impl Store {
         work.await.map_err(|e| self.fault(&e))
     }
 
-    /// [`Store::settle`] and [`Store::know`] for many runs, in one transaction.
+    /// [`Store::settle`] for runs, and what is known of them, in one transaction.
     ///
     /// # Errors
     /// The store cannot be written.
-    pub async fn learn(&self, runs: &[(Known, Vec<Due>)]) -> Result<(), Fault> {
+    pub async fn learn(&self, runs: &[(Known, Vec<Due>)], finished: Option<Kind>) -> Result<(), Fault> {
         let work = async {
             let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
             for (known, due) in runs {
-                settle_in(&mut tx, &known.run.0, due, None).await?;
+                settle_in(&mut tx, &known.run.0, due, finished).await?;
                 super::known::know_in(&mut tx, known).await?;
             }
             tx.commit().await

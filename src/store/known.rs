@@ -76,15 +76,6 @@ pub struct Known {
 const COLUMNS: &str = "SELECT run, records, person, phase, by_roster, ends, due, started FROM known";
 
 impl Store {
-    /// Keeps what is known of a run.
-    ///
-    /// # Errors
-    /// The store cannot be written.
-    pub async fn know(&self, known: &Known) -> Result<(), Fault> {
-        let work = async { know_in(&mut *self.pool.acquire().await?, known).await };
-        work.await.map_err(|e| self.fault(&e))
-    }
-
     /// Up to which record each run is known.
     ///
     /// # Errors
@@ -173,9 +164,10 @@ impl Store {
 }
 
 pub(super) async fn know_in(connection: &mut SqliteConnection, known: &Known) -> Result<(), sqlx::Error> {
+    // A row that is right is not written.
     sqlx::query(
         "INSERT OR REPLACE INTO known (run, records, person, phase, by_roster, ends, due, started)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+         SELECT * FROM (VALUES ($1, $2, $3, $4, $5, $6, $7, $8)) EXCEPT SELECT * FROM known WHERE run = $1",
     )
     .bind(&known.run.0)
     .bind(known.records.cast_signed())

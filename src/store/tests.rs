@@ -127,8 +127,9 @@ async fn runs_are_known_by_person_without_regard_to_case() {
         due: None,
         started: None,
     };
-    store.know(&known).await.unwrap();
-    store.know(&Known { records: 4, phase: Phase::Withdrawn, ..known.clone() }).await.unwrap();
+    store.learn(&[(known.clone(), vec![])], None).await.unwrap();
+    let withdrawn = Known { records: 4, phase: Phase::Withdrawn, ..known.clone() };
+    store.learn(&[(withdrawn, vec![])], None).await.unwrap();
     let found = store.runs_of(&PersonId("e1042".into())).await.unwrap();
     assert_eq!(found.len(), 1);
     assert_eq!((found[0].records, found[0].phase, found[0].ends), (4, Phase::Withdrawn, Some(at(5))));

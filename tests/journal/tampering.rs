@@ -398,6 +398,54 @@ async fn a_tampered_run_is_neither_read_nor_continued() {
     }
 }
 
+/// What an open journal remembers of the ends of runs is never taken from a checkpoint that was tampered with, nor taken back by one.
+#[tokio::test]
+async fn a_cut_tail_is_found_whatever_was_done_to_the_checkpoints() {
+    let cut = "DELETE FROM record WHERE run = '{1}' AND seq = 7";
+    let forget = "UPDATE checkpoint SET body = replace(body, '{1}', 'ZZZZ') WHERE number = 8";
+    let remember = "UPDATE checkpoint SET body = replace(body, 'ZZZZ', '{1}') WHERE number = 8";
+    for (before, after) in [
+        // All was well when it was read.
+        (vec![], vec![cut]),
+        (vec![], vec![cut, forget]),
+        // What it could have learned was wrong then; now the checkpoint says the truth again.
+        (vec![forget], vec![cut, remember]),
+        (vec!["UPDATE checkpoint SET number = 1000 WHERE number = 9"], vec![cut]),
+        (vec!["INSERT INTO checkpoint SELECT number + 1, body, signature FROM checkpoint WHERE number = 9"], vec![cut]),
+        (vec!["DELETE FROM checkpoint WHERE number = 4"], vec![cut]),
+    ] {
+        let copy = Copy::with(&before).await;
+        let journal = Journal::open_read_only(copy.path(), ORIGINAL.key.clone()).await.unwrap();
+        for run in &ORIGINAL.runs {
+            let _ = journal.records(run).await;
+        }
+        copy.sql(&after).await;
+        let read = journal.records(&one()).await;
+        assert!(matches!(read, Err(JournalError::Tampered { .. })), "{before:?} {after:?}: {read:?}");
+    }
+}
+
+/// A last checkpoint that was replaced by another one that is signed, too, is not taken for the one that was read.
+#[tokio::test]
+async fn a_history_that_was_exchanged_is_read_anew() {
+    let room = Room::make();
+    let journal = room.create().await;
+    let (one, _) = journal.start(at(0), request("E1042")).await.unwrap();
+    let (two, _) = journal.start(at(0), request("E1043")).await.unwrap();
+    let mut connection = connect(room.journal().join(FILE)).await;
+    append(&one, 1, started("a")).await;
+    assert_eq!(journal.records(one.run()).await.unwrap().len(), 2);
+    for statement in ["DELETE FROM record WHERE seq = 2", "DELETE FROM checkpoint WHERE number = 3"] {
+        connection.execute(statement).await.unwrap();
+    }
+    append(&two, 2, started("b")).await;
+    assert_eq!(journal.records(two.run()).await.unwrap().len(), 2);
+    connection.execute("DELETE FROM record WHERE seq = 2").await.unwrap();
+    for run in [one.run(), two.run()] {
+        assert!(matches!(journal.records(run).await, Err(JournalError::Tampered { .. })) == (run == two.run()));
+    }
+}
+
 #[tokio::test]
 async fn problems_are_said_in_whole_words() {
     let said: Vec<String> = [
