@@ -127,11 +127,12 @@ impl Desk {
             limits: self.house.limits(),
             version: env!("CARGO_PKG_VERSION").into(),
         };
-        let (log, _) = self.journal.start(now, request).await?;
+        // The hour in the same commit: a run that was cut off without it would look as if it had been meant for at once.
+        let hour = at.map(|at| Event::Scheduled { at, by });
+        let (log, _) = self.journal.start_with(now, request, hour).await?;
         let run = log.run().clone();
         fail::fail_point!("desk::requested");
-        if let Some(at) = at {
-            log.append(now, vec![Event::Scheduled { at, by }]).await?;
+        if at.is_some() {
             after::settle(&self.journal, &self.store, &run, None).await?;
         }
         Ok(run)

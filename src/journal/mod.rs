@@ -175,11 +175,24 @@ impl Journal {
     /// # Errors
     /// As [`RunLog::append`].
     pub async fn start(&self, at: Timestamp, first: impl Into<Event>) -> Result<(RunLog, Record), JournalError> {
-        let first = first.into();
+        self.start_with(at, first, None).await
+    }
+
+    /// As [`Journal::start`], with a `second` event in the same transaction: a run that is to wait is never on record without its hour.
+    ///
+    /// # Errors
+    /// As [`RunLog::append`].
+    pub async fn start_with(
+        &self,
+        at: Timestamp,
+        first: impl Into<Event>,
+        second: Option<Event>,
+    ) -> Result<(RunLog, Record), JournalError> {
+        let events: Vec<Event> = std::iter::once(first.into()).chain(second).collect();
         for _ in 0..NAMES {
             let standing = Standing { run: self.name()?, head: Mutex::new(None) };
             let log = RunLog::new(self.inner.clone(), standing);
-            match log.begin(at, first.clone()).await {
+            match log.begin(at, events.clone()).await {
                 Ok(record) => return Ok((log, record)),
                 // The name is taken.
                 Err(JournalError::Fenced { .. }) => {}

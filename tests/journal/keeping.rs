@@ -33,6 +33,20 @@ async fn what_was_appended_is_read_back_in_order_and_verifies() {
 }
 
 #[tokio::test]
+async fn what_a_run_starts_with_is_one_commit() {
+    let room = Room::make();
+    let journal = room.create().await;
+    let (log, first) = journal.start_with(at(1), request("E1042"), Some(started("a"))).await.unwrap();
+    let records = journal.records(log.run()).await.unwrap();
+    assert_eq!((records.len(), &records[0]), (2, &first));
+    assert_eq!(append(&log, 2, started("b")).await.seq, 3);
+    let found = journal.verify(None).await.unwrap();
+    assert_eq!(found.problems, []);
+    // One for the empty journal, one for both records, one for the third.
+    assert_eq!((found.records, found.checkpoints), (3, 3));
+}
+
+#[tokio::test]
 async fn runs_are_named_by_four_characters_and_listed_newest_first() {
     let room = Room::make();
     let journal = room.create().await;

@@ -74,6 +74,53 @@ fn a_leaver_is_scheduled_moved_taken_back_and_run_once() {
 }
 
 #[test]
+fn a_leaver_whose_run_is_cut_off_as_it_is_asked_for_keeps_the_date() {
+    let lab = Lab::shared();
+    let leaver = lab.active_person();
+    let office = office(&lab, "leavers: true");
+    set(&office, &leaver, "active", "2030-06-30");
+    Server::start_with(&office, &[("OFFBOARD_DIE_AT", "desk::requested:1")]).wait_for_death();
+    let run = runs(&office)[0]["run"].as_str().unwrap().to_string();
+    let mut server = Server::start(&office);
+    server.wait_for("the roster is compared", |s| s.page("/readyz").0 == 200);
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    assert_eq!(runs(&office).len(), 1);
+    assert_eq!(runs(&office)[0]["scheduled"], "2030-06-30T18:29:59Z");
+    assert_eq!(starts(&office, &run).len(), 0, "the date has not come");
+    assert_eq!(lab.ways_in(&leaver), lab.all_ways());
+}
+
+#[test]
+fn what_the_roster_says_while_nothing_serves_comes_before_a_missed_hour() {
+    let lab = Lab::shared();
+    let (stays, later) = (lab.active_person(), lab.active_person());
+    let office = office(&lab, "leavers: true");
+    let hour = Timestamp::now() + SignedDuration::from_secs(20);
+    set(&office, &stays, "active", &local(20));
+    set(&office, &later, "active", &local(20));
+    let mut server = Server::start(&office);
+    server.wait_for("both are picked up", |_| runs(&office).len() == 2);
+    assert!(server.stop().success());
+    set(&office, &stays, "active", "");
+    set(&office, &later, "active", "2030-06-30");
+    while Timestamp::now() <= hour + SignedDuration::from_secs(1) {
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    }
+    let mut server = Server::start(&office);
+    let is = |person: &LabPerson, key: &str, value: serde_json::Value| {
+        runs(&office).iter().any(|r| r["person"] == person.id.as_str() && r[key] == value)
+    };
+    server.wait_for("one is taken back", |_| is(&stays, "cancelled", true.into()));
+    server.wait_for("the other is moved", |_| is(&later, "scheduled", "2030-06-30T18:29:59Z".into()));
+    std::thread::sleep(std::time::Duration::from_secs(7));
+    for run in runs(&office) {
+        assert_eq!(starts(&office, run["run"].as_str().unwrap()).len(), 0, "{run:#}");
+    }
+    assert_eq!(lab.ways_in(&stays), lab.all_ways());
+    assert_eq!(lab.ways_in(&later), lab.all_ways());
+}
+
+#[test]
 fn a_roster_that_is_half_written_does_nothing_and_is_said() {
     let lab = Lab::shared();
     let (leaver, stays) = (lab.active_person(), lab.active_person());

@@ -132,6 +132,23 @@ fn a_server_that_is_killed_in_the_middle_of_a_run_finishes_it_at_its_next_start(
 }
 
 #[test]
+fn a_run_for_later_that_is_cut_off_as_it_is_asked_for_still_waits() {
+    let lab = Lab::shared();
+    let leaver = lab.person();
+    let office = office(&lab);
+    let args = ["--json", "run", &leaver.id, "-p", "involuntary-termination", "--yes", "--at", "2030-12-31 18:00"];
+    let died = office.command(&args).env("OFFBOARD_DIE_AT", "desk::requested:1").output().unwrap();
+    assert_eq!(died.status.code(), None);
+    let run = runs(&office)[0]["run"].as_str().unwrap().to_string();
+    assert_eq!(runs(&office)[0]["scheduled"], "2030-12-31T12:30:00Z");
+    let mut server = Server::start(&office);
+    server.wait_for("it serves", |s| s.page("/readyz").0 == 200);
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    assert_eq!(starts(&office, &run).len(), 0, "its hour has not come");
+    assert_eq!(lab.ways_in(&leaver), lab.all_ways());
+}
+
+#[test]
 fn a_stop_in_the_middle_of_a_run_is_graceful_and_the_run_goes_on_later() {
     let lab = Lab::alone();
     let leaver = lab.person();
