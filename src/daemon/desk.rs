@@ -60,10 +60,13 @@ impl Desk {
                 })
                 .await
             }
-            Order::Reschedule { run, at, by } => {
+            Order::Reschedule { run, at, although_active, by } => {
                 self.change(run, watch, async |run: &Run<'_>| {
                     let (person, waits) = run.recorder().read(|s| (s.request.person.clone(), s.waits_until()));
                     refuse_leaver(&person, &by.name)?;
+                    // As the roster has them now; a row that is gone since says no more than it did.
+                    let person = self.house.roster.get(&person.id.0).unwrap_or(&person);
+                    refuse(person, &by.name, at, although_active)?;
                     if waits.is_none() && run.recorder().read(|s| s.started.is_none() && s.cancelled.is_none()) {
                         return Err(not_waiting(run.recorder().run()));
                     }
@@ -75,8 +78,10 @@ impl Desk {
                 let run = self.begun(&run, "resume").await?;
                 self.walk(&run, by, report_to, watch).await
             }
-            Order::Verify { run, last } => {
+            Order::Verify { run, last, by } => {
                 let run = self.begun(&run, "verify").await?;
+                let state = RunState::fold(&self.journal.records(&run).await?);
+                state.map_or(Ok(()), |s| refuse_leaver(&s.request.person, &by.name))?;
                 self.look(&run, Look { last, can_wait: false }, watch).await
             }
             Order::Waive { run, target, why, by } => {
@@ -234,7 +239,7 @@ impl Desk {
     /// Looks at every door of a run again.
     ///
     /// # Errors
-    /// It cannot be taken up.
+    /// It cannot be taken up; or it was to be the last look, and the run is not shut.
     pub async fn look(&self, run: &RunId, look: Look, watch: &dyn Watch) -> Result<Answer, Failure> {
         let records = self.journal.records(run).await?;
         let seen = watch.begins(run, &records);
@@ -242,8 +247,14 @@ impl Desk {
         let run = if look.can_wait { run.that_can_wait() } else { run };
         let id = run.recorder().run().clone();
         let verdict = run.verify(look.last).await?;
+        let kept = look.last && !run.is_closed();
         drop(run);
         self.settled(&id).await;
+        if kept {
+            let what = format!("run {id} is not shut: its witness passwords are kept, for they are needed to go on");
+            let hint = format!("offboard status {id} says what is left; offboard resume {id} goes on with it");
+            return Err(Failure::new(Exit::Refused, Fault::new(FaultKind::Protected, what).hint(hint)));
+        }
         Ok(answer(id, verdict.into()))
     }
 
@@ -367,7 +378,7 @@ impl Desk {
 /// How doors are looked at again.
 #[derive(Clone, Copy, Debug)]
 pub struct Look {
-    /// Whether the witness passwords are destroyed afterwards.
+    /// Whether the witness passwords are destroyed afterwards, if everything is shut then.
     pub last: bool,
     /// Whether a termination goes first.
     pub can_wait: bool,
