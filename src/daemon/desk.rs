@@ -13,6 +13,7 @@ use crate::wiring::{House, sweep};
 use jiff::{SignedDuration, Timestamp};
 use std::path::PathBuf;
 use std::sync::Arc;
+use tokio::sync::Mutex;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 /// Where the time comes from.
@@ -35,6 +36,8 @@ pub struct Desk {
     pub store: Store,
     /// The time.
     pub clock: Clock,
+    /// One at a time asks for a run: whoever comes second finds the first one's.
+    pub asking: Arc<Mutex<()>>,
 }
 
 impl Desk {
@@ -76,7 +79,7 @@ impl Desk {
             }
             Order::Resume { run, report_to, by } => {
                 let run = self.begun(&run, "resume").await?;
-                self.walk(&run, by, report_to, watch).await
+                self.walk(&run, by, report_to, false, watch).await
             }
             Order::Verify { run, last, by } => {
                 let run = self.begun(&run, "verify").await?;
@@ -118,6 +121,7 @@ impl Desk {
         let now = (self.clock)();
         let (playbook, digest) = self.house.playbook(playbook.as_deref(), &person)?;
         refuse(&person, &by.name, at.unwrap_or(now), *although_active)?;
+        let _asking = self.asking.lock().await;
         if !anew {
             self.refuse_second(&person).await?;
         }
@@ -138,6 +142,8 @@ impl Desk {
         if let Some(at) = at {
             log.append(now, vec![Event::Scheduled { at, by }]).await?;
             after::settle(&self.journal, &self.store, &run, None).await?;
+        } else {
+            self.is_walked(&run, &self.journal.records(&run).await?).await;
         }
         Ok(run)
     }
@@ -150,7 +156,7 @@ impl Desk {
         let Order::Run { report_to, by, .. } = order else {
             return Err(Fault::new(FaultKind::Unexpected, "this order asks for no run").into());
         };
-        self.walk(run, by.clone(), report_to.clone(), watch).await
+        self.walk(run, by.clone(), report_to.clone(), false, watch).await
     }
 
     /// Another run of the person that waits, or that is not shut: it knows what it has found and done.
@@ -189,7 +195,8 @@ impl Desk {
         Ok(())
     }
 
-    /// Walks a run to its end and writes its report: a new one, one that was scheduled, or one that was cut off.
+    /// Walks a run to its end and writes its report: a new one, one that was scheduled, or one that was cut off. If it `can_wait`, a
+    /// termination goes first.
     ///
     /// # Errors
     /// It cannot be taken up; nothing was done then, or what was done stays on record.
@@ -198,12 +205,15 @@ impl Desk {
         run: &RunId,
         by: Actor,
         report_to: Option<PathBuf>,
+        can_wait: bool,
         watch: &dyn Watch,
     ) -> Result<Answer, Failure> {
         let records = self.journal.records(run).await?;
         let seen = watch.begins(run, &records);
         let (run, _) = self.house.take_up(&self.journal, &run.0, seen).await?;
+        let run = if can_wait { run.that_can_wait() } else { run };
         let id = run.recorder().run().clone();
+        self.is_walked(&id, &records).await;
         let (person, waited) = run.recorder().read(|s| (s.request.person.id.clone(), s.waits_until().is_some()));
         for known in self.store.runs_of(&person).await?.into_iter().filter(|k| k.run != id) {
             if let Some(other) = RunState::fold(&self.journal.records(&known.run).await?) {
@@ -350,6 +360,14 @@ impl Desk {
         // The run keeps the playbook that it was asked for with, whatever its file says now.
         let playbook = request.inputs.last().cloned();
         playbook.map(|playbook| self.house.inputs(playbook)).unwrap_or_default()
+    }
+
+    /// Notes that a run has begun, from its first moment on: nobody begins a second one of the same person meanwhile, or takes it for one that
+    /// waits. What is due stays as it is. That it is walked must not hang on the store.
+    async fn is_walked(&self, run: &RunId, records: &[Record]) {
+        if let Err(fault) = self.store.know(&after::begun(run, records, (self.clock)())).await {
+            tracing::error!(run = %run, %fault, "it could not be noted that this run has begun");
+        }
     }
 
     /// Notes what is due for a run from now on, and writes the mail that it calls for. What the store does not take is found again when `serve` starts: it must not hide how a
