@@ -107,21 +107,23 @@ pub fn clock() -> Arc<dyn Fn() -> Timestamp + Send + Sync> {
     Arc::new(Timestamp::now)
 }
 
-/// The operating system's user. Under sudo the one who called it: root would say nothing.
+/// The operating system's user: the one who logged in, also under `sudo` and `sudo -u offboard`, where the user of the process would say
+/// nothing. The kernel keeps who that is, and no ordinary user can change it (proc_pid_loginuid(5)).
 pub fn actor() -> Actor {
     let by_id = |id| nix::unistd::User::from_uid(id).ok().flatten().map(|user| user.name);
     let real = nix::unistd::getuid();
-    let name = if real.is_root() {
-        let login = std::fs::read_to_string("/proc/self/loginuid").ok().and_then(|id| id.trim().parse::<u32>().ok());
-        login
-            .filter(|id| *id != u32::MAX && *id != 0)
-            .and_then(|id| by_id(id.into()))
-            .or_else(|| std::env::var("SUDO_USER").ok().filter(|name| !name.is_empty()))
-            .or_else(|| by_id(real))
-    } else {
-        by_id(real)
-    };
+    let name = std::fs::read_to_string("/proc/self/loginuid")
+        .ok()
+        .and_then(|text| logged_in(&text))
+        .and_then(|id| by_id(id.into()))
+        .or_else(|| std::env::var("SUDO_USER").ok().filter(|name| real.is_root() && !name.is_empty()))
+        .or_else(|| by_id(real));
     Actor { name: name.unwrap_or_else(|| format!("user id {real}")), asserted_by: "operating system".into() }
+}
+
+/// The user of this login; nothing if nobody logged in (a service), or it was root: that may be anybody.
+fn logged_in(loginuid: &str) -> Option<u32> {
+    loginuid.trim().parse().ok().filter(|id| *id != u32::MAX && *id != 0)
 }
 
 /// Asks on the terminal; `false` where there is none.
@@ -132,4 +134,17 @@ pub fn confirm(question: &str, word: &str) -> bool {
     eprint!("{question} Type {word} to confirm: ");
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer).is_ok() && answer.trim() == word
+}
+
+#[cfg(test)]
+mod tests {
+    use super::logged_in;
+
+    #[test]
+    fn who_logged_in_is_somebody_or_nobody() {
+        assert_eq!(logged_in("1000\n"), Some(1000));
+        for nobody in ["4294967295", "0", "", "-1", "root"] {
+            assert_eq!(logged_in(nobody), None, "{nobody:?}");
+        }
+    }
 }

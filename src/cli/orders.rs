@@ -112,7 +112,13 @@ async fn here(
     for (run, error) in damaged {
         eprintln!("warning: run {run}: {error}");
     }
-    let desk = Desk { house: Arc::clone(house), journal: journal.clone(), store: store.clone(), clock: clock() };
+    let desk = Desk {
+        house: Arc::clone(house),
+        journal: journal.clone(),
+        store: store.clone(),
+        clock: clock(),
+        asking: Arc::default(),
+    };
     let mut interrupts = Interrupts::listen();
     tokio::select! {
         answer = desk.carry_out(order, terminal) => answer,

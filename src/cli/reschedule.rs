@@ -15,6 +15,9 @@ pub struct Args {
     /// When: "2026-12-31 18:00 Asia/Kolkata", 2026-12-31T18:00:00+05:30, without a zone in the person's own, or `now`.
     #[arg(long, value_name = "TIME")]
     at: String,
+    /// Move it although the roster says that the person has not left by then.
+    #[arg(long)]
+    although_active: bool,
 }
 
 pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
@@ -26,6 +29,7 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         (run, RunState::fold(&records).and_then(|s| s.request.person.zone))
     };
     let at = when::hour(&args.at, zone.as_deref(), clock()())?;
-    let (_, journal) = orders::give(context, &house, Order::Reschedule { run: run.clone(), at, by: actor() }).await?;
+    let order = Order::Reschedule { run: run.clone(), at, although_active: args.although_active, by: actor() };
+    let (_, journal) = orders::give(context, &house, order).await?;
     super::run::scheduled(context, &house, &journal, &run).await
 }

@@ -1,6 +1,6 @@
 //! `offboard verify`.
 
-use super::context::Context;
+use super::context::{Context, actor};
 use super::outcome::{Exit, Failure};
 use super::{orders, render, report};
 use crate::daemon::Order;
@@ -12,7 +12,7 @@ use std::sync::Arc;
 pub struct Args {
     /// The run.
     run: String,
-    /// This is the last look: afterwards the sealed witness passwords are destroyed.
+    /// This is the last look: if everything is shut, the sealed witness passwords are destroyed afterwards.
     #[arg(long)]
     last: bool,
 }
@@ -20,7 +20,8 @@ pub struct Args {
 pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let house = Arc::new(context.house()?);
     let run = RunId(args.run.trim().to_ascii_uppercase());
-    let (answer, journal) = orders::give(context, &house, Order::Verify { run: run.clone(), last: args.last }).await?;
+    let order = Order::Verify { run: run.clone(), last: args.last, by: actor() };
+    let (answer, journal) = orders::give(context, &house, order).await?;
     let report = report::of(&house, &journal, &run).await?;
     context.print(|style| render::summary(&report, &[], style), || report.json());
     Ok(Exit::numbered(answer.exit).unless_tampered(&report.journal))

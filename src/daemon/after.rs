@@ -138,8 +138,15 @@ pub fn known(run: &RunId, records: &[Record]) -> Known {
         by_roster: state.request.requested_by.is_roster(),
         ends: moved.filter(|_| state.request.person.ends.is_some()).or(state.request.person.ends),
         due: state.scheduled.last().map(|(at, _)| *at),
-        started: state.started,
+        // To begin at once, and cut off before it did, counts as begun.
+        started: state.started.or_else(|| (phase == Phase::Begun).then_some(state.request.requested_at)),
     }
+}
+
+/// A run, in short, whose walk begins now. How far its record goes is left open: if we die in the walk, it is read again.
+pub fn begun(run: &RunId, records: &[Record], now: Timestamp) -> Known {
+    let known = known(run, records);
+    Known { records: 0, phase: Phase::Begun, started: known.started.or(Some(now)), ..known }
 }
 
 /// Under which name the sweeps of a playbook are known.

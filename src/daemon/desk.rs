@@ -13,6 +13,7 @@ use crate::wiring::{House, sweep};
 use jiff::{SignedDuration, Timestamp};
 use std::path::PathBuf;
 use std::sync::Arc;
+use tokio::sync::Mutex;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 /// Where the time comes from.
@@ -35,6 +36,8 @@ pub struct Desk {
     pub store: Store,
     /// The time.
     pub clock: Clock,
+    /// One at a time asks for a run: whoever comes second finds the first one's.
+    pub asking: Arc<Mutex<()>>,
 }
 
 impl Desk {
@@ -60,10 +63,13 @@ impl Desk {
                 })
                 .await
             }
-            Order::Reschedule { run, at, by } => {
+            Order::Reschedule { run, at, although_active, by } => {
                 self.change(run, watch, async |run: &Run<'_>| {
                     let (person, waits) = run.recorder().read(|s| (s.request.person.clone(), s.waits_until()));
                     refuse_leaver(&person, &by.name)?;
+                    // As the roster has them now; a row that is gone since says no more than it did.
+                    let person = self.house.roster.get(&person.id.0).unwrap_or(&person);
+                    refuse(person, &by.name, at, although_active)?;
                     if waits.is_none() && run.recorder().read(|s| s.started.is_none() && s.cancelled.is_none()) {
                         return Err(not_waiting(run.recorder().run()));
                     }
@@ -73,10 +79,12 @@ impl Desk {
             }
             Order::Resume { run, report_to, by } => {
                 let run = self.begun(&run, "resume").await?;
-                self.walk(&run, by, report_to, watch).await
+                self.walk(&run, by, report_to, false, watch).await
             }
-            Order::Verify { run, last } => {
+            Order::Verify { run, last, by } => {
                 let run = self.begun(&run, "verify").await?;
+                let state = RunState::fold(&self.journal.records(&run).await?);
+                state.map_or(Ok(()), |s| refuse_leaver(&s.request.person, &by.name))?;
                 self.look(&run, Look { last, can_wait: false }, watch).await
             }
             Order::Waive { run, target, why, by } => {
@@ -113,6 +121,7 @@ impl Desk {
         let now = (self.clock)();
         let (playbook, digest) = self.house.playbook(playbook.as_deref(), &person)?;
         refuse(&person, &by.name, at.unwrap_or(now), *although_active)?;
+        let _asking = self.asking.lock().await;
         if !anew {
             self.refuse_second(&person).await?;
         }
@@ -134,6 +143,8 @@ impl Desk {
         fail::fail_point!("desk::requested");
         if at.is_some() {
             after::settle(&self.journal, &self.store, &run, None).await?;
+        } else {
+            self.is_walked(&run, &self.journal.records(&run).await?).await;
         }
         Ok(run)
     }
@@ -146,7 +157,7 @@ impl Desk {
         let Order::Run { report_to, by, .. } = order else {
             return Err(Fault::new(FaultKind::Unexpected, "this order asks for no run").into());
         };
-        self.walk(run, by.clone(), report_to.clone(), watch).await
+        self.walk(run, by.clone(), report_to.clone(), false, watch).await
     }
 
     /// Another run of the person that waits, or that is not shut: it knows what it has found and done.
@@ -185,7 +196,8 @@ impl Desk {
         Ok(())
     }
 
-    /// Walks a run to its end and writes its report: a new one, one that was scheduled, or one that was cut off.
+    /// Walks a run to its end and writes its report: a new one, one that was scheduled, or one that was cut off. If it `can_wait`, a
+    /// termination goes first.
     ///
     /// # Errors
     /// It cannot be taken up; nothing was done then, or what was done stays on record.
@@ -194,12 +206,15 @@ impl Desk {
         run: &RunId,
         by: Actor,
         report_to: Option<PathBuf>,
+        can_wait: bool,
         watch: &dyn Watch,
     ) -> Result<Answer, Failure> {
         let records = self.journal.records(run).await?;
         let seen = watch.begins(run, &records);
         let (run, _) = self.house.take_up(&self.journal, &run.0, seen).await?;
+        let run = if can_wait { run.that_can_wait() } else { run };
         let id = run.recorder().run().clone();
+        self.is_walked(&id, &records).await;
         let (person, waited) = run.recorder().read(|s| (s.request.person.id.clone(), s.waits_until().is_some()));
         for known in self.store.runs_of(&person).await?.into_iter().filter(|k| k.run != id) {
             if let Some(other) = RunState::fold(&self.journal.records(&known.run).await?) {
@@ -235,7 +250,7 @@ impl Desk {
     /// Looks at every door of a run again.
     ///
     /// # Errors
-    /// It cannot be taken up.
+    /// It cannot be taken up; or it was to be the last look, and the run is not shut.
     pub async fn look(&self, run: &RunId, look: Look, watch: &dyn Watch) -> Result<Answer, Failure> {
         let records = self.journal.records(run).await?;
         let seen = watch.begins(run, &records);
@@ -243,8 +258,14 @@ impl Desk {
         let run = if look.can_wait { run.that_can_wait() } else { run };
         let id = run.recorder().run().clone();
         let verdict = run.verify(look.last).await?;
+        let kept = look.last && !run.is_closed();
         drop(run);
         self.settled(&id).await;
+        if kept {
+            let what = format!("run {id} is not shut: its witness passwords are kept, for they are needed to go on");
+            let hint = format!("offboard status {id} says what is left; offboard resume {id} goes on with it");
+            return Err(Failure::new(Exit::Refused, Fault::new(FaultKind::Protected, what).hint(hint)));
+        }
         Ok(answer(id, verdict.into()))
     }
 
@@ -342,6 +363,14 @@ impl Desk {
         playbook.map(|playbook| self.house.inputs(playbook)).unwrap_or_default()
     }
 
+    /// Notes that a run has begun, from its first moment on: nobody begins a second one of the same person meanwhile, or takes it for one that
+    /// waits. What is due stays as it is. That it is walked must not hang on the store.
+    async fn is_walked(&self, run: &RunId, records: &[Record]) {
+        if let Err(fault) = self.store.know(&after::begun(run, records, (self.clock)())).await {
+            tracing::error!(run = %run, %fault, "it could not be noted that this run has begun");
+        }
+    }
+
     /// Notes what is due for a run from now on, and writes the mail that it calls for. What the store does not take is found again when `serve` starts: it must not hide how a
     /// run ended.
     async fn settled(&self, run: &RunId) {
@@ -368,7 +397,7 @@ impl Desk {
 /// How doors are looked at again.
 #[derive(Clone, Copy, Debug)]
 pub struct Look {
-    /// Whether the witness passwords are destroyed afterwards.
+    /// Whether the witness passwords are destroyed afterwards, if everything is shut then.
     pub last: bool,
     /// Whether a termination goes first.
     pub can_wait: bool,

@@ -49,7 +49,7 @@ async fn readyz(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
     if let Err(error) = shared.journal.head().await {
         wrong.push(error.to_string());
     }
-    match shared.store.overdue((shared.clock)() - OVERDUE).await {
+    match shared.store.overdue((shared.clock)() - OVERDUE, &shared.taken()).await {
         Ok(0) => {}
         Ok(count) => wrong.push(format!("{count} terminations are overdue")),
         Err(fault) => wrong.push(fault.to_string()),

@@ -7,16 +7,16 @@ use super::order::{Answer, Order};
 use super::premises::Premises;
 use super::watching::Log;
 use crate::cli::{Exit, Failure};
-use crate::journal::Journal;
+use crate::journal::{Journal, JournalError};
 use crate::model::{Actor, Event, Fault, FaultKind, RunId, RunState, RunVerdict};
 use crate::store::{Asked, Claim, Kind, Store};
 use crate::wiring::House;
 use futures::FutureExt;
 use jiff::SignedDuration;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Mutex as Gate, Notify, OwnedMutexGuard};
 use tokio::task::AbortHandle;
@@ -32,6 +32,10 @@ pub(super) const LANES: [(&[Kind], usize); 5] = [
 ];
 /// After work itself went wrong it is tried again so much later, times the number of tries, up to the second.
 const AGAIN: (SignedDuration, SignedDuration) = (SignedDuration::from_secs(5), SignedDuration::from_hours(1));
+/// What the store refuses to note is noted again after the first pause, then after longer ones up to the second.
+const NOTING: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
+/// For so long the roster waits for a run that is worked on; then its person's turn comes in the next round.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// Somebody who is back is asked after again so much later.
 const BACK: SignedDuration = SignedDuration::from_hours(24);
 /// How often a run is taken up anew when an append of the work before it came in between.
@@ -51,6 +55,10 @@ pub(super) struct Shared {
     early: Mutex<HashMap<RunId, AbortHandle>>,
     /// How much goes on in each lane.
     pub busy: [AtomicUsize; LANES.len()],
+    /// Terminations that were claimed and are in the hands of a task.
+    taken: Mutex<HashSet<String>>,
+    /// One at a time asks for a run.
+    asking: Arc<Gate<()>>,
     beat: Mutex<Instant>,
     /// What is wrong, by where it was found.
     wrong: Mutex<HashMap<&'static str, String>>,
@@ -67,6 +75,8 @@ impl Shared {
             gates: Mutex::default(),
             early: Mutex::default(),
             busy: Default::default(),
+            taken: Mutex::default(),
+            asking: Arc::default(),
             beat: Mutex::new(Instant::now()),
             wrong: Mutex::default(),
         }
@@ -79,7 +89,12 @@ impl Shared {
 
     pub fn desk(&self) -> Desk {
         let (journal, store, clock) = (self.journal.clone(), self.store.clone(), Arc::clone(&self.clock));
-        Desk { house: self.house(), journal, store, clock }
+        Desk { house: self.house(), journal, store, clock, asking: Arc::clone(&self.asking) }
+    }
+
+    /// The runs whose termination is in the hands of a task.
+    pub fn taken(&self) -> Vec<String> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 
     /// The loop comes round.
@@ -127,6 +142,11 @@ impl Shared {
         gate.lock_owned().await
     }
 
+    /// [`Shared::gate`], if it is free by then.
+    async fn gate_within(&self, run: &RunId, patience: Duration) -> Option<OwnedMutexGuard<()>> {
+        tokio::time::timeout(patience, self.gate(run)).await.ok()
+    }
+
     /// Stops the look at a run that waits: something that matters more is to be done with it.
     fn stop_early(&self, run: &RunId) {
         if let Some(look) = self.early.lock().unwrap_or_else(PoisonError::into_inner).remove(run) {
@@ -156,11 +176,31 @@ impl Drop for InLane {
     }
 }
 
-/// Does what was claimed, and notes what is due next. Nothing that happens in it gets out.
-pub(super) async fn work(shared: Arc<Shared>, claim: Claim) {
+/// A termination in the hands of a task, for as long as that lives.
+struct Taken<'a>(&'a Shared, String);
+
+impl<'a> Taken<'a> {
+    fn new(shared: &'a Shared, claim: &Claim) -> Option<Self> {
+        let is_termination = matches!(claim.due.kind, Kind::Start | Kind::Resume);
+        is_termination.then(|| {
+            shared.taken.lock().unwrap_or_else(PoisonError::into_inner).insert(claim.due.subject.clone());
+            Self(shared, claim.due.subject.clone())
+        })
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        self.0.taken.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.1);
+    }
+}
+
+/// Does what was claimed, and notes what is due next, however long the store refuses that. Nothing that happens in it gets out.
+pub(super) async fn work(shared: Arc<Shared>, claim: Claim, place: InLane) {
+    let mut in_hand = Some((place, Taken::new(&shared, &claim)));
     let what = format!("{} {}", claim.due.kind, claim.due.subject);
     let done = AssertUnwindSafe(attempt(&shared, &claim)).catch_unwind().await;
-    let put_off = match done {
+    let mut put_off = match done {
         Ok(Ok(put_off)) => put_off,
         Ok(Err(failure)) => {
             tracing::error!(run = %claim.due.subject, kind = %claim.due.kind, attempt = claim.attempt, error = failure.plain(), "failed");
@@ -171,7 +211,24 @@ pub(super) async fn work(shared: Arc<Shared>, claim: Claim) {
             Some(AGAIN.0)
         }
     };
-    let noted = match put_off {
+    let mut pause = NOTING.0;
+    while let Err(fault) = note(&shared, &claim, put_off).await {
+        tracing::error!(what, %fault, "what is due next could not be noted");
+        // Overdue from now on; and others do not wait for it.
+        in_hand = None;
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(NOTING.1);
+        // It is enough that the claim is given back: whoever takes it up next asks the journal whether it is still due.
+        if claim.due.kind != Kind::Sweep {
+            put_off = put_off.or(Some(AGAIN.0));
+        }
+    }
+    drop(in_hand);
+}
+
+/// Notes what is due after what was claimed, or that it is tried again after a pause.
+async fn note(shared: &Shared, claim: &Claim, put_off: Option<SignedDuration>) -> Result<(), Fault> {
+    match put_off {
         None => match claim.due.kind {
             Kind::Sweep => {
                 let (house, now) = (shared.house(), (shared.clock)());
@@ -182,12 +239,16 @@ pub(super) async fn work(shared: Arc<Shared>, claim: Claim) {
         Some(pause) => {
             let times = i32::try_from(claim.attempt).unwrap_or(i32::MAX);
             let pause = pause.checked_mul(times).unwrap_or(AGAIN.1).min(AGAIN.1.max(pause));
-            shared.store.put_off(&claim, (shared.clock)() + pause).await
+            shared.store.put_off(claim, (shared.clock)() + pause).await?;
+            // Whether it waits still, or has begun: a walk that broke off before it had was known as begun. If this fails, it is tried again all the same.
+            if claim.due.kind != Kind::Sweep
+                && let Err(fault) =
+                    after::settle(&shared.journal, &shared.store, &RunId(claim.due.subject.clone()), None).await
+            {
+                tracing::warn!(run = %claim.due.subject, %fault, "how this run stands could not be noted");
+            }
+            Ok(())
         }
-    };
-    if let Err(fault) = noted {
-        // The claim stays; the next start of serve finds from the journal what is due.
-        tracing::error!(what, %fault, "what is due next could not be noted");
     }
 }
 
@@ -217,14 +278,14 @@ async fn attempt(shared: &Arc<Shared>, claim: &Claim) -> Result<Option<SignedDur
     let desk = shared.desk();
     let log = Log { order: None };
     match kind {
-        Kind::Start => walk(&desk, &run, after::on_behalf(&state), &log).await?,
-        Kind::Resume => walk(&desk, &run, ourselves(), &log).await?,
+        Kind::Start => walk(&desk, &run, after::on_behalf(&state), false, &log).await?,
+        Kind::Resume => walk(&desk, &run, ourselves(), false, &log).await?,
         Kind::Prepare => prepare(shared, &run, &state).await?,
         Kind::Retry if desk.is_back(&state) => {
             tracing::warn!(run = %run, person = %state.request.person.id, "not tried again: by the roster this person works here again");
             return Ok(Some(BACK));
         }
-        Kind::Retry if after::wants_retry(&state) => walk(&desk, &run, ourselves(), &log).await?,
+        Kind::Retry if after::wants_retry(&state) => walk(&desk, &run, ourselves(), true, &log).await?,
         Kind::Look | Kind::Retry => {
             desk.look(&run, Look { last: false, can_wait: true }, &log).await?;
             close(shared, &run, &again).await?;
@@ -235,9 +296,9 @@ async fn attempt(shared: &Arc<Shared>, claim: &Claim) -> Result<Option<SignedDur
 }
 
 /// Walks a run. What the work before it had begun to record when it was stopped may come in between; then it is taken up once more.
-async fn walk(desk: &Desk, run: &RunId, by: Actor, log: &Log) -> Result<(), Failure> {
+async fn walk(desk: &Desk, run: &RunId, by: Actor, can_wait: bool, log: &Log) -> Result<(), Failure> {
     for _ in 0..OVERTAKEN {
-        match desk.walk(run, by.clone(), None, log).await {
+        match desk.walk(run, by.clone(), None, can_wait, log).await {
             Err(failure) if failure.is_fenced() => tokio::time::sleep(Duration::from_millis(50)).await,
             Err(failure) => return Err(failure),
             Ok(answer) => {
@@ -290,7 +351,8 @@ async fn close(shared: &Shared, run: &RunId, again: &[SignedDuration]) -> Result
 /// Carries an order out and answers it.
 pub(super) async fn obey(shared: Arc<Shared>, asked: Asked) {
     let id = asked.id;
-    let answer = match AssertUnwindSafe(carry_out(&shared, asked)).catch_unwind().await {
+    let works_on = OnceLock::new();
+    let answer = match AssertUnwindSafe(carry_out(&shared, asked, &works_on)).catch_unwind().await {
         Ok(Ok(answer)) => answer,
         Ok(Err(failure)) => refused(failure.exit, failure.plain()),
         Err(_) => refused(Exit::Unexpected, "error[unexpected]: offboard serve failed; its log says more\n".into()),
@@ -300,14 +362,38 @@ pub(super) async fn obey(shared: Arc<Shared>, asked: Asked) {
     if let Err(fault) = shared.store.answer(id, &text).await {
         tracing::error!(order = id.0, %fault, "an order could not be answered");
     }
+    // However it ended: what was begun and broke off goes on, and what was moved is due at its new hour.
+    if let Some(run) = works_on.get() {
+        settle(&shared, run).await;
+    }
     shared.bell.notify_one();
+}
+
+/// Notes what is due for a run, however long the store refuses that.
+async fn settle(shared: &Shared, run: &RunId) {
+    let mut pause = NOTING.0;
+    loop {
+        let gate = shared.gate(run).await;
+        // Of a run that there is not, or whose record does not verify, nothing is due.
+        if let Err(JournalError::NoSuchRun { .. } | JournalError::Tampered { .. }) = shared.journal.records(run).await {
+            return;
+        }
+        match after::settle(&shared.journal, &shared.store, run, None).await {
+            Ok(()) => return,
+            Err(fault) => tracing::error!(run = %run, %fault, "what is due for this run could not be noted"),
+        }
+        drop(gate);
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(NOTING.1);
+    }
 }
 
 fn refused(exit: Exit, words: String) -> Answer {
     Answer { run: None, exit: exit as u8, written: Vec::new(), trouble: Some(words), carried_out: false }
 }
 
-async fn carry_out(shared: &Arc<Shared>, asked: Asked) -> Result<Answer, Failure> {
+/// `works_on` becomes the run, as soon as that is known.
+async fn carry_out(shared: &Arc<Shared>, asked: Asked, works_on: &OnceLock<RunId>) -> Result<Answer, Failure> {
     let mut order: Order = serde_json::from_str(&asked.body).map_err(|e| {
         Fault::new(FaultKind::Unexpected, "the order cannot be read")
             .because(e)
@@ -327,12 +413,14 @@ async fn carry_out(shared: &Arc<Shared>, asked: Asked) -> Result<Answer, Failure
     if matches!(order, Order::Run { at: None, .. }) {
         // From its first record on nobody else works on it.
         let begun = desk.request(&order).await?;
+        let _ = works_on.set(begun.clone());
         shared.store.works_on(asked.id, &begun).await?;
         let _gate = shared.gate(&begun).await;
         return desk.walk_for(&order, &begun, &log).await;
     }
     let run = order.run().map(|run| RunId(run.0.trim().to_ascii_uppercase()));
     if let Some(run) = &run {
+        let _ = works_on.set(run.clone());
         if matches!(order, Order::Cancel { .. } | Order::Reschedule { .. }) {
             has_begun(shared, run).await?;
             shared.stop_early(run);
@@ -369,13 +457,17 @@ pub(super) fn ourselves() -> Actor {
     Actor { name: "offboard serve".into(), asserted_by: "operating system".into() }
 }
 
-/// A run that the roster asks for, begins, moves or takes back.
+/// A run that the roster moves or takes back. Nothing if somebody works on it just now: nobody else waits for that, and the next round finds
+/// what there is to do then.
 pub(super) async fn for_roster<T>(
     shared: &Shared,
     run: &RunId,
     work: impl AsyncFnOnce(Desk) -> Result<T, Failure>,
-) -> Result<T, Failure> {
+) -> Result<Option<T>, Failure> {
     shared.stop_early(run);
-    let _gate = shared.gate(run).await;
-    work(shared.desk()).await
+    let Some(_gate) = shared.gate_within(run, PATIENCE).await else {
+        tracing::info!(run = %run, "worked on just now: the roster's word on it has to wait");
+        return Ok(None);
+    };
+    work(shared.desk()).await.map(Some)
 }

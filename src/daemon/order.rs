@@ -42,6 +42,8 @@ pub enum Order {
         run: RunId,
         /// When.
         at: Timestamp,
+        /// Although the roster says that the person has not left by then.
+        although_active: bool,
         /// Who asks.
         by: Actor,
     },
@@ -58,8 +60,10 @@ pub enum Order {
     Verify {
         /// The run.
         run: RunId,
-        /// Whether the witness passwords are destroyed afterwards.
+        /// Whether the witness passwords are destroyed afterwards, if everything is shut then.
         last: bool,
+        /// Who asks.
+        by: Actor,
     },
     /// A step or a place is given up, in writing.
     Waive {

@@ -114,30 +114,33 @@ async fn obey(shared: &Arc<Shared>, house: &Arc<House>, person: &Person, decisio
             shared.store.has_left(&person.id).await?;
         }
         Decision::Move(run, at) => {
-            change(shared, &run, async |run: &Run<'_>| Ok(run.schedule(at, by).await?)).await?;
-            tracing::info!(run = %run, person = %person.id, at = %at, "the roster moves a leaver's end date");
+            if change(shared, &run, async |run: &Run<'_>| Ok(run.schedule(at, by).await?)).await? {
+                tracing::info!(run = %run, person = %person.id, at = %at, "the roster moves a leaver's end date");
+            }
         }
         Decision::Withdraw(run) => {
             let why = format!("{roster} names no end of employment any more");
-            change(shared, &run, async |run: &Run<'_>| Ok(run.cancel(&why, by).await?)).await?;
-            tracing::info!(run = %run, person = %person.id, "the roster takes a leaver back");
+            if change(shared, &run, async |run: &Run<'_>| Ok(run.cancel(&why, by).await?)).await? {
+                tracing::info!(run = %run, person = %person.id, "the roster takes a leaver back");
+            }
         }
     }
     Ok(())
 }
 
+/// Whether it was changed; not if somebody works on it just now.
 async fn change(
     shared: &Arc<Shared>,
     run: &RunId,
     work: impl AsyncFnOnce(&Run<'_>) -> Result<(), Failure>,
-) -> Result<(), Failure> {
-    for_roster(shared, run, async |desk| {
+) -> Result<bool, Failure> {
+    let changed = for_roster(shared, run, async |desk| {
         let (taken, _) = desk.house.take_up(&desk.journal, &run.0, None).await?;
         work(&taken).await?;
         drop(taken);
         Ok(super::after::settle(&desk.journal, &desk.store, run, None).await?)
-    })
-    .await
+    });
+    Ok(changed.await?.is_some())
 }
 
 fn works_here(person: &Person, now: Timestamp) -> bool {

@@ -248,10 +248,7 @@ impl Rounds {
             shared.bell.notify_one();
             for claim in claims {
                 let (shared, place) = (Arc::clone(shared), InLane::new(Arc::clone(shared), lane));
-                self.tasks.spawn(async move {
-                    let _place = place;
-                    work(shared, claim).await;
-                });
+                self.tasks.spawn(work(shared, claim, place));
             }
         }
         Ok(soonest)

@@ -24,8 +24,8 @@ pub use rotate::{PartHealth, SecretHealth};
 use crate::connector::{Connector, Cx, Link, Wanted};
 use crate::journal::RunLog;
 use crate::model::{
-    Account, Actor, DoorId, Event, Fault, FaultKind, Finding, Person, Place, PlaceId, SecretName, SharedSecret, StepId,
-    SystemName,
+    Account, Actor, DoorId, Event, Fault, FaultKind, Finding, MatchRule, Owner, Person, Place, PlaceId, SecretName,
+    SharedSecret, StepId, SystemName,
 };
 use crate::playbook::Playbook;
 use crate::roster::{LearnedKeys, Matcher};
@@ -213,7 +213,7 @@ impl<'a> Run<'a> {
         // What an earlier process learned stands in the accounts that it journaled.
         let accounts: Vec<Account> = run.recorder.read(|s| s.accounts.values().map(|(a, _)| a.clone()).collect());
         for account in &accounts {
-            run.learn(account);
+            run.learn_again(account);
         }
         let known = accounts.iter().map(|a| (a.place.clone(), a.native_id.clone()));
         run.admitted.lock().unwrap_or_else(PoisonError::into_inner).extend(known);
@@ -222,7 +222,7 @@ impl<'a> Run<'a> {
 
     /// Learns the keys that another run of the same person found: what it took away cannot be learned anew.
     pub fn learn_from(&self, other: &crate::model::RunState) {
-        other.accounts.values().for_each(|(account, _)| self.learn(account));
+        other.accounts.values().for_each(|(account, _)| self.learn_again(account));
     }
 
     /// This run, as work that never holds a termination up: a look at what was proved before.
@@ -253,6 +253,20 @@ impl<'a> Run<'a> {
 
     fn person(&self) -> Person {
         self.recorder.read(|s| s.request.person.clone())
+    }
+
+    /// Learns from an account as it was journaled. Whose it is, is asked anew: the mapping that it was found by may have been a mistake.
+    fn learn_again(&self, account: &Account) {
+        let mut now = account.clone();
+        self.engine.matcher.assign(&mut now, &self.learned);
+        // The roster may have dropped the row of somebody who is gone: their keys are theirs all the same.
+        if let (Owner::Nobody, Owner::Person { id, rule }) = (&now.owner, &account.owner)
+            && *rule != MatchRule::Explicit
+            && self.engine.matcher.person(id).is_none()
+        {
+            now.owner = account.owner.clone();
+        }
+        self.learn(&now);
     }
 
     fn learn(&self, account: &Account) {

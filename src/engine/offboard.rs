@@ -54,8 +54,9 @@ impl Run<'_> {
         self.end().await
     }
 
-    /// Looks at every door again; changes nothing but the record. After the `last` look the witness passwords and the values of shared secrets are destroyed: nobody needs
-    /// them any more, and what is not kept cannot leak.
+    /// Looks at every door again; changes nothing but the record. After the `last` look the witness passwords and the values of shared secrets are destroyed, if
+    /// nothing is queued any more: then nobody needs them, and what is not kept cannot leak. Of a run that is not shut they are kept: without
+    /// them nothing could be tried again. See [`Run::is_closed`].
     ///
     /// # Errors
     /// As [`Run::offboard`]; and if the witness passwords are gone.
@@ -72,11 +73,16 @@ impl Run<'_> {
         let events = gone.into_iter().map(|door| Event::Looked { door, at: LookAt::After, look: unknown() }).collect();
         self.recorder.record(events).await?;
         let verdict = self.end_again().await?;
-        if last {
+        if last && self.recorder.read(|s| s.standing() == RunVerdict::Shut || s.is_settled()) {
             self.recorder.destroy_secrets().await?;
             self.recorder.destroy_seed().await?;
         }
         Ok(verdict)
+    }
+
+    /// Whether its witness passwords were destroyed after a last look.
+    pub fn is_closed(&self) -> bool {
+        self.recorder.read(|s| s.destroyed.contains(&crate::journal::RunLog::seed_id()))
     }
 
     /// Contains `first`, then every place that can be reached, for as long as anything is changed or learned anywhere: a host that

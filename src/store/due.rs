@@ -176,15 +176,18 @@ impl Store {
         Ok(rows.into_iter().filter_map(|(kind, at)| Some((Kind::named(&kind)?, time(at?)))).collect())
     }
 
-    /// How many terminations should have been taken up before `then`, and were not.
+    /// How many terminations should have been taken up before `then`, and were not. Those that were claimed and are not among the runs that
+    /// are `taken` count, too: nobody works on them any more.
     ///
     /// # Errors
     /// The store cannot be read.
-    pub async fn overdue(&self, then: Timestamp) -> Result<u64, Fault> {
+    pub async fn overdue(&self, then: Timestamp, taken: &[String]) -> Result<u64, Fault> {
         let count: i64 = sqlx::query_scalar(
-            "SELECT count(*) FROM due WHERE state = 'ready' AND kind IN ('start', 'resume') AND at < $1",
+            "SELECT count(*) FROM due WHERE kind IN ('start', 'resume') AND at < $1
+             AND (state = 'ready' OR subject NOT IN (SELECT value FROM json_each($2)))",
         )
         .bind(millis(then))
+        .bind(serde_json::to_string(taken).unwrap_or_default())
         .fetch_one(&self.pool)
         .await
         .map_err(|e| self.fault(&e))?;

@@ -87,7 +87,9 @@ async fn a_dead_servers_claims_are_free_again() {
     assert!(store.claim(&Kind::ALL, at(0), 9).await.unwrap().is_empty());
     assert_eq!(store.free_claims().await.unwrap(), 1);
     assert_eq!(store.claim(&Kind::ALL, at(0), 9).await.unwrap()[0].attempt, 2);
-    assert_eq!(store.overdue(at(60)).await.unwrap(), 0, "what is being done is not overdue");
+    assert_eq!(store.overdue(at(60), &["A".into()]).await.unwrap(), 0, "what is being done is not overdue");
+    assert_eq!(store.overdue(at(60), &["B".into()]).await.unwrap(), 1, "what was claimed and is not being done is");
+    assert_eq!(store.overdue(at(0), &[]).await.unwrap(), 0, "not before its hour");
 }
 
 #[tokio::test]

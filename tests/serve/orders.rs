@@ -43,6 +43,9 @@ fn commands_are_handed_over_and_end_as_without_a_server() {
     lab.sql(&format!("ALTER ROLE \"{}\" LOGIN", leaver.user));
     let seen = office.offboard(&["--json", "verify", &run]).expect(11).json();
     assert_eq!(seen["verdict"], "open");
+    // What is open can still be proved shut: the passwords for that are kept.
+    let kept = office.offboard(&["verify", &run, "--last"]).expect(13);
+    assert!(kept.err.contains("witness passwords are kept"), "{}", kept.err);
     all_shut(&office.offboard(&["--json", "resume", &run]).expect(0).json());
     // What is refused is refused in the same words.
     let wrong = office.offboard(&["waive", &run, "nothing/such", "--why", "because"]).expect(2);
@@ -62,6 +65,38 @@ fn commands_are_handed_over_and_end_as_without_a_server() {
     std::thread::sleep(std::time::Duration::from_secs(2));
     assert!(server.stop().success());
     assert_eq!(crate::server::starts(&office, &run).len(), 2, "run and resume, and nothing by itself");
+}
+
+#[test]
+fn of_two_who_ask_at_the_same_time_one_gets_a_run() {
+    let lab = Lab::shared();
+    let leaver = lab.person();
+    let office = office(&lab);
+    let server = Server::start(&office);
+    let ask = || {
+        let mut command = office.command(&["run", &leaver.id, "-p", "involuntary-termination", "--yes"]);
+        command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap()
+    };
+    let mut asked = [ask(), ask()];
+    let mut exits = asked.each_mut().map(|child| child.wait().unwrap().code());
+    exits.sort_unstable();
+    assert_eq!(exits, [Some(0), Some(13)]);
+    assert_eq!(runs(&office).len(), 1);
+    assert!(server.stop().success());
+}
+
+#[test]
+fn moving_a_run_ends_nobodys_access_before_they_have_left() {
+    let lab = Lab::shared();
+    let (_, stays) = lab.look_alikes();
+    let office = office(&lab);
+    let later = ["run", &stays.id, "-p", "involuntary-termination", "--yes", "--at", "2030-12-31T18:00:00Z"];
+    let run = office.offboard(&[&["--json"][..], &later, &["--although-active"]].concat()).expect(0);
+    let run = run.json()["run"].as_str().unwrap().to_string();
+    let refused = office.offboard(&["reschedule", &run, "--at", "now"]).expect(13);
+    assert!(refused.err.contains("has not left"), "{}", refused.err);
+    assert_eq!(runs(&office)[0]["scheduled"], "2030-12-31T18:00:00Z");
+    office.offboard(&["reschedule", &run, "--at", "2031-01-31T18:00:00Z", "--although-active"]).expect(0);
 }
 
 #[test]
