@@ -26,7 +26,7 @@ pub(super) async fn rotate(link: &mut SshLink, turn: &Turn<'_>) -> Result<Taken,
             .fault(FaultKind::Misconfigured, "cannot be the source of a secret")
             .because("a host's files are consumers: name the system that checks the value"));
     };
-    let mut work = Work { link, consumer, turn };
+    let mut work = Work { link, consumer, turn, read: None };
     match turn.phase {
         Phase::Create => work.create().await,
         Phase::Set => work.set().await,
@@ -46,6 +46,8 @@ struct Work<'l, 't> {
     link: &'l mut SshLink,
     consumer: &'t SecretConsumer,
     turn: &'t Turn<'t>,
+    /// The value that was read last: nothing that is said may hold it.
+    read: Option<SecretString>,
 }
 
 impl<'t> Work<'_, 't> {
@@ -133,6 +135,7 @@ impl<'t> Work<'_, 't> {
         let value = std::str::from_utf8(&file[range])
             .map_err(|_| self.fault(FaultKind::Misconfigured, "the value there is not UTF-8").hint(hint))?;
         let value = SecretString::from(value);
+        self.read = Some(value.clone());
         Ok(Held { file, value, addresses: answer.addresses })
     }
 
@@ -140,8 +143,9 @@ impl<'t> Work<'_, 't> {
         let edited = envfile::replace(&held.file, &self.consumer.key, new.expose_secret())
             .map_err(|why| self.fault(FaultKind::Unexpected, why))?;
         let base64 = Zeroizing::new(STANDARD.encode(&*edited));
-        let (path, tag, sum) = (quoted(&self.consumer.file), self.tag(), Digest::of(&held.file));
-        let mut call = Zeroizing::new(format!("secret_put {path} {tag} {sum} <<'END'\n"));
+        let (path, tag) = (quoted(&self.consumer.file), self.tag());
+        let (was, will_be) = (Digest::of(&held.file), Digest::of(&edited));
+        let mut call = Zeroizing::new(format!("secret_put {path} {tag} {was} {will_be} <<'END'\n"));
         for at in (0..base64.len()).step_by(76) {
             call.push_str(&base64[at..base64.len().min(at + 76)]);
             call.push('\n');
@@ -203,12 +207,18 @@ impl<'t> Work<'_, 't> {
         let call = format!("secret_run {COMMAND} {} </dev/null", words.join(" "));
         self.link.ask(&call, &mut |line| ran.line(line)).await?;
         // A program may complain with the very value in its mouth.
-        for value in [self.turn.old, self.turn.new].into_iter().flatten() {
-            let words: Vec<&str> = value.expose_secret().split_whitespace().collect();
-            ran.said = ran.said.replace(Zeroizing::new(words.join(" ")).as_str(), "…");
+        for value in [self.turn.old, self.turn.new, self.read.as_ref()].into_iter().flatten() {
+            ran.said = without(&ran.said, value);
         }
         Ok(ran)
     }
+}
+
+/// What a program said, but for the value. The script gives it on one line, with one space between words.
+fn without(said: &str, value: &SecretString) -> String {
+    let words: Vec<&str> = value.expose_secret().split_whitespace().collect();
+    let value = Zeroizing::new(words.join(" "));
+    if value.is_empty() { said.to_string() } else { said.replace(value.as_str(), "…") }
 }
 
 /// What the script says of a file.

@@ -241,7 +241,8 @@ impl Run<'_> {
         }
         let place = &participant.place.id;
         let _one_at_a_time = match chain.turns.get(place) {
-            Some(turns) if phase == Phase::Set => Some(turns.lock().await),
+            // `finish` clears away what a `set` may just be writing.
+            Some(turns) if matches!(phase, Phase::Set | Phase::Finish) => Some(turns.lock().await),
             _ => None,
         };
         self.recorder

@@ -66,8 +66,11 @@ secret_read() (
     base64 <&3 | sed "s/^/B$TAB/"
 )
 
-# secret_put PATH TAG SHA256: standard input, base64, takes the place of the file, if that still has this digest. Mode, owner, access lists, labels
-# and other attributes are those of the old one. What an earlier put left behind is cleared away first.
+# secret_put PATH TAG OLD NEW: standard input, base64, takes the place of the file, if that still has the SHA-256 OLD and what takes its place has
+# NEW: a shell takes the end of a connection for the end of what it was sent. Mode, owner, access lists, labels and other attributes are those of the
+# old one. What an earlier put left behind is cleared away first.
+#
+# The directory may be somebody else's: the new file is worked on as the open file 4, not by its name, behind which they could put a link.
 secret_put() (
     content=$(cat)
     env_file "$1" || exit 0
@@ -76,17 +79,25 @@ secret_put() (
     [ ! -e /sys/fs/selinux/enforce ] || keep=$keep,context
     fresh=".offboard.$2.$(od -An -N12 -tx1 /dev/urandom | tr -d ' \n')"
     set -C
-    if ! said=$({ printf '%s\n' "$content" | base64 -d >"./$fresh"; } 2>&1) ||
-        ! said=$({ cp --attributes-only --preserve="$keep" /proc/self/fd/3 "./$fresh" ||
-            { chown --reference=/proc/self/fd/3 "./$fresh" && chmod --reference=/proc/self/fd/3 "./$fresh"; }; } 2>&1); then
+    if ! { command exec 4>"./$fresh"; } 2>/dev/null; then
+        printf 'E\tfailed\t%s could not be written anew, and is as it was: %s\n' "$path" "$(why .)"
+        exit 0
+    fi
+    if ! said=$({ printf '%s\n' "$content" | base64 -d >&4 &&
+        { cp --attributes-only --preserve="$keep" /proc/self/fd/3 /proc/self/fd/4 2>/dev/null ||
+            { chown --reference=/proc/self/fd/3 /proc/self/fd/4 && chmod --reference=/proc/self/fd/3 /proc/self/fd/4; }; }; } 2>&1); then
         rm -f -- "./$fresh"
         printf 'E\tfailed\t%s could not be written anew, and is as it was: %s\n' "$path" "$(one_line "$said")"
         exit 0
     fi
-    sync -d "./$fresh" 2>/dev/null
+    sync -d /proc/self/fd/4 2>/dev/null
     now=$(stat -c '%d:%i %u %h %s' "./$base" 2>/dev/null)
     sum=$(sha256sum <"./$base" 2>/dev/null)
-    if [ "$now" != "$opened" ] || [ "${sum%% *}" != "$3" ]; then
+    whole=$(sha256sum </proc/self/fd/4 2>/dev/null)
+    if [ "${whole%% *}" != "$4" ] || [ "$(stat -L -c %d:%i /proc/self/fd/4)" != "$(stat -c %d:%i "./$fresh" 2>/dev/null)" ]; then
+        rm -f -- "./$fresh"
+        printf 'E\tbusy\twhat was to take the place of %s did not arrive whole, or was changed: the file is as it was\n' "$path"
+    elif [ "$now" != "$opened" ] || [ "${sum%% *}" != "$3" ]; then
         rm -f -- "./$fresh"
         printf 'E\tbusy\t%s was changed by somebody else in the meantime\n' "$path"
     elif said=$(mv -fT -- "./$fresh" "./$base" 2>&1); then
