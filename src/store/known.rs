@@ -76,6 +76,15 @@ pub struct Known {
 const COLUMNS: &str = "SELECT run, records, person, phase, by_roster, ends, due, started FROM known";
 
 impl Store {
+    /// Keeps what is known of a run; what is due for it stays as it is.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub async fn know(&self, known: &Known) -> Result<(), Fault> {
+        let work = async { know_in(&mut *self.pool.acquire().await?, known).await };
+        work.await.map_err(|e| self.fault(&e))
+    }
+
     /// Up to which record each run is known.
     ///
     /// # Errors
