@@ -384,6 +384,14 @@ impl Desk {
         }
     }
 
+    /// Whether a run that waits by the roster's word alone is for somebody who, as the roster reads now, has not left: HR has moved the date
+    /// or taken it back, and the run has yet to follow. Who vanished from the roster may have left.
+    pub fn is_not_gone(&self, state: &RunState) -> bool {
+        let by_roster = state.request.requested_by.is_roster() && after::on_behalf(state).is_roster();
+        let now = self.house.roster.get(&state.request.person.id.0);
+        by_roster && now.is_some_and(|person| refuse(person, "", (self.clock)(), false).is_err())
+    }
+
     /// Whether somebody whose access a run took away works here again: then nothing is taken away by itself any more.
     pub fn is_back(&self, state: &RunState) -> bool {
         let left_by = |person: &Person, at: Timestamp| refuse(person, "", at, false).is_ok();

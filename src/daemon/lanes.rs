@@ -278,6 +278,10 @@ async fn attempt(shared: &Arc<Shared>, claim: &Claim) -> Result<Option<SignedDur
     let desk = shared.desk();
     let log = Log { order: None };
     match kind {
+        Kind::Start if desk.is_not_gone(&state) => {
+            tracing::warn!(run = %run, person = %state.request.person.id, "not begun: the roster asked for it, and says now that this person has not left");
+            return Ok(Some(AGAIN.0));
+        }
         Kind::Start => walk(&desk, &run, after::on_behalf(&state), false, &log).await?,
         Kind::Resume => walk(&desk, &run, ourselves(), false, &log).await?,
         Kind::Prepare => prepare(shared, &run, &state).await?,

@@ -11,6 +11,7 @@ use crate::model::{Actor, Person, PersonId, RunId, WorkerStatus};
 use crate::store::{Known, Phase};
 use crate::wiring::House;
 use jiff::{SignedDuration, Timestamp};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// People who leave within so long of each other leave at one time.
@@ -46,7 +47,7 @@ pub(super) async fn pick_up(shared: &Arc<Shared>) -> Result<(), Failure> {
     let now = (shared.clock)();
     let people = house.roster.people();
     let employed: Vec<PersonId> = people.iter().filter(|p| works_here(p, now)).map(|p| p.id.clone()).collect();
-    let before: std::collections::HashSet<PersonId> = shared.store.employed(&employed).await?.into_iter().collect();
+    let before: HashSet<PersonId> = shared.store.employed(&employed).await?.into_iter().collect();
     let runs = shared.store.runs_by_person().await?;
     let decided: Vec<(&Person, Decision)> = people
         .iter()
@@ -56,25 +57,28 @@ pub(super) async fn pick_up(shared: &Arc<Shared>) -> Result<(), Failure> {
             (person, decide(person, known, before.contains(&id), now, &settings))
         })
         .collect();
-    let on_record = runs.values().flatten().filter(|k| k.by_roster).filter_map(|k| k.due);
-    let too_many = too_many(&decided, on_record, settings.leavers_at_once);
+    let too_many = too_many(&decided, runs.values().flatten(), settings.leavers_at_once);
     let held = (!too_many.is_empty()).then(|| {
             let names: Vec<_> = too_many.iter().take(5).map(|id| id.0.as_str()).collect();
             format!(
-                "{} people leave within a day of each other ({}{}), more than leavers-at-once: {}. None of them is run by itself: \
-                 check the roster; raise the limit, or use offboard run PERSON --at TIME",
+                "{} people leave within a day of each other ({}{}), more than leavers-at-once: {}. None of them is run by itself, and \
+                 whoever has a run for a later date keeps that date: check the roster; raise the limit, or use offboard run PERSON --at \
+                 TIME and offboard reschedule RUN --at TIME",
                 too_many.len(),
                 names.join(", "),
                 if too_many.len() > 5 { ", …" } else { "" },
                 settings.leavers_at_once
             )
     });
+    shared.is_wrong("leavers at once", held.clone());
     if let Some(why) = &held {
         let mut ids: Vec<String> = too_many.iter().map(|id| id.0.clone()).collect();
         ids.sort();
-        house.queue_held_roster(&shared.store, why, &ids, now).await?;
+        // Mail that cannot be written keeps nobody's access open.
+        if let Err(fault) = house.queue_held_roster(&shared.store, why, &ids, now).await {
+            tracing::error!(%fault, "no mail about the held roster could be written");
+        }
     }
-    shared.is_wrong("leavers at once", held);
     let long_gone = decided.iter().filter(|(_, d)| *d == Decision::LongGone).count();
     if long_gone > 0 {
         tracing::info!(people = long_gone, "left before this service watched the roster: not run by themselves");
@@ -148,8 +152,8 @@ fn works_here(person: &Person, now: Timestamp) -> bool {
 }
 
 fn decide(person: &Person, runs: &[Known], was_here: bool, now: Timestamp, settings: &Serve) -> Decision {
-    let waiting = runs.iter().find(|k| k.phase == Phase::Waiting);
-    let ours = waiting.filter(|k| k.by_roster);
+    let waits = runs.iter().any(|k| k.phase == Phase::Waiting);
+    let ours = runs.iter().find(|k| k.phase == Phase::Waiting && k.by_roster);
     // The end date decides, also where the status runs ahead of it; without one, that somebody was seen to be here and is gone.
     let gone = person.status == WorkerStatus::Terminated;
     let leaves = match person.ends {
@@ -164,7 +168,7 @@ fn decide(person: &Person, runs: &[Known], was_here: bool, now: Timestamp, setti
         (None, _) => {}
     }
     // A person's own schedule stands.
-    if waiting.is_some() {
+    if waits {
         return Decision::Nothing;
     }
     let Some(at) = leaves else {
@@ -184,26 +188,53 @@ fn decide(person: &Person, runs: &[Known], was_here: bool, now: Timestamp, setti
     if now.duration_since(at) > since { Decision::LongGone } else { Decision::Ask(at) }
 }
 
-/// Everybody of whom more than `limit` leave at one time, with what is on record already.
-fn too_many(
-    decided: &[(&Person, Decision)],
-    on_record: impl Iterator<Item = Timestamp>,
+/// Everybody of whom more than `limit` leave at one time, with those whose run waits or has begun already. Each is counted once; a run that
+/// is to be moved counts where it goes. Whoever is moved to a later hour is not among them: that takes nothing away, and the old hour is wrong.
+fn too_many<'a>(
+    decided: &[(&'a Person, Decision)],
+    runs: impl Iterator<Item = &'a Known>,
     limit: u32,
-) -> std::collections::HashSet<PersonId> {
-    let asked = decided.iter().filter_map(|(person, decision)| match decision {
-        Decision::Ask(at) | Decision::Move(_, at) => Some((*at, Some(&person.id))),
-        _ => None,
-    });
-    let mut all: Vec<(Timestamp, Option<&PersonId>)> = asked.chain(on_record.map(|at| (at, None))).collect();
-    all.sort_by_key(|(at, _)| *at);
-    let mut too_many = std::collections::HashSet::new();
+) -> HashSet<PersonId> {
+    let known: HashMap<&RunId, &Known> = runs.map(|known| (&known.run, known)).collect();
+    let mut leave: Vec<(Timestamp, PersonId, Option<&PersonId>)> = Vec::new();
+    let mut changed = HashSet::new();
+    for (person, decision) in decided {
+        let name = PersonId(person.id.0.to_ascii_lowercase());
+        match decision {
+            Decision::Ask(at) => leave.push((*at, name, Some(&person.id))),
+            Decision::Move(run, at) => {
+                changed.insert(run);
+                let later = known.get(run).and_then(|k| k.due).is_some_and(|due| *at > due);
+                leave.push((*at, name, (!later).then_some(&person.id)));
+            }
+            Decision::Withdraw(run) => {
+                changed.insert(run);
+            }
+            Decision::Nothing | Decision::LongGone => {}
+        }
+    }
+    let stands =
+        |k: &&Known| k.by_roster && matches!(k.phase, Phase::Waiting | Phase::Begun) && !changed.contains(&k.run);
+    let stand = known.values().copied().filter(stands);
+    leave.extend(stand.filter_map(|k| Some((k.due?, PersonId(k.person.0.to_ascii_lowercase()), None))));
+    leave.sort_by_key(|(at, ..)| *at);
+    let mut too_many = HashSet::new();
+    // How often each person is in the window.
+    let mut inside: HashMap<&PersonId, usize> = HashMap::new();
     let mut first = 0;
-    for last in 0..all.len() {
-        while all[last].0.duration_since(all[first].0) >= AT_ONE_TIME {
+    for last in 0..leave.len() {
+        *inside.entry(&leave[last].1).or_default() += 1;
+        while leave[last].0.duration_since(leave[first].0) >= AT_ONE_TIME {
+            if let Some(times) = inside.get_mut(&leave[first].1) {
+                *times -= 1;
+                if *times == 0 {
+                    inside.remove(&leave[first].1);
+                }
+            }
             first += 1;
         }
-        if last - first + 1 > limit as usize {
-            too_many.extend(all[first..=last].iter().filter_map(|(_, person)| (*person).cloned()));
+        if inside.len() > limit as usize {
+            too_many.extend(leave[first..=last].iter().filter_map(|(.., person)| (*person).cloned()));
         }
     }
     too_many
@@ -305,6 +336,13 @@ mod tests {
                 Nothing,
             ),
             (
+                "moved, beside a person's own",
+                person(Active, Some(LATER)),
+                vec![Known { run: RunId("0WN1".into()), ..run(Phase::Waiting, false, Some(PAST), None) }, waits()],
+                true,
+                Move(id(), at(LATER)),
+            ),
+            (
                 "done",
                 person(Terminated, Some(PAST)),
                 vec![run(Phase::Begun, true, Some(PAST), Some(PAST))],
@@ -352,14 +390,59 @@ mod tests {
             (0..).zip(&people).map(|(n, p)| (p, Decision::Ask(now() + SignedDuration::from_hours(hours(n))))).collect()
         };
         // One every two days: contracts end.
-        assert!(too_many(&decided(|n| n * 48), std::iter::empty(), 10).is_empty());
+        assert!(too_many(&decided(|n| n * 48), [].iter(), 10).is_empty());
         // Twelve on one day, the others apart.
-        let crowd = too_many(&decided(|n| if n < 12 { n } else { n * 48 }), std::iter::empty(), 10);
+        let crowd = too_many(&decided(|n| if n < 12 { n } else { n * 48 }), [].iter(), 10);
         assert_eq!(crowd.len(), 12);
         assert!(crowd.contains(&PersonId("E0".into())) && !crowd.contains(&PersonId("E20".into())));
         // What is on record counts: the brake is not passed in two halves.
-        let known = || std::iter::repeat_n(now(), 8);
-        assert_eq!(too_many(&decided(|n| if n < 3 { 0 } else { n * 48 }), known(), 10).len(), 3);
-        assert!(too_many(&decided(|n| if n < 2 { 0 } else { n * 48 }), known(), 10).is_empty());
+        let known = |phase| -> Vec<Known> {
+            (100..108)
+                .map(|n| Known {
+                    run: RunId(format!("R{n}")),
+                    person: PersonId(format!("e{n}")),
+                    ..run(phase, true, Some("2026-06-15T12:00:00Z"), None)
+                })
+                .collect()
+        };
+        let some = |of: fn(i64) -> i64, phase| too_many(&decided(of), known(phase).iter(), 10).len();
+        assert_eq!(some(|n| if n < 3 { 0 } else { n * 48 }, Phase::Waiting), 3);
+        assert_eq!(some(|n| if n < 3 { 0 } else { n * 48 }, Phase::Begun), 3);
+        assert_eq!(some(|n| if n < 2 { 0 } else { n * 48 }, Phase::Waiting), 0);
+        // What was taken back or cancelled does not.
+        assert_eq!(some(|n| if n < 3 { 0 } else { n * 48 }, Phase::Withdrawn), 0);
+        assert_eq!(some(|n| if n < 3 { 0 } else { n * 48 }, Phase::Cancelled), 0);
+    }
+
+    #[test]
+    fn a_crowd_is_postponed_and_not_brought_forward() {
+        let people: Vec<Person> =
+            (0..12).map(|n| Person { id: PersonId(format!("E{n}")), ..person(WorkerStatus::Active, None) }).collect();
+        let of = |n: usize| RunId(format!("R{n}"));
+        let waiting: Vec<Known> = (0..12)
+            .map(|n| Known {
+                run: of(n),
+                person: PersonId(format!("e{n}")),
+                ..run(Phase::Waiting, true, Some(SOON), None)
+            })
+            .collect();
+        let moved = |at: Timestamp, most: usize| -> Vec<(&Person, Decision)> {
+            people.iter().enumerate().take(most).map(|(n, p)| (p, Decision::Move(of(n), at))).collect()
+        };
+        assert!(too_many(&moved(at(LATER), 12), waiting.iter(), 10).is_empty());
+        assert_eq!(too_many(&moved(at(PAST), 12), waiting.iter(), 10).len(), 12);
+        // Moved within the day, each counts once.
+        let hour = SignedDuration::from_hours(1);
+        assert!(too_many(&moved(at(SOON) - hour, 6), waiting[..6].iter(), 10).is_empty());
+        // Whoever is postponed to a day counts there for those who are new.
+        let new = Person { id: PersonId("E99".into()), ..person(WorkerStatus::Active, None) };
+        let mut both = moved(at(LATER), 10);
+        both.push((&new, Decision::Ask(at(LATER))));
+        assert_eq!(too_many(&both, waiting[..10].iter(), 10), HashSet::from([new.id.clone()]));
+        // Those who are taken back have left the day.
+        let mut back: Vec<(&Person, Decision)> =
+            people.iter().enumerate().take(10).map(|(n, p)| (p, Decision::Withdraw(of(n)))).collect();
+        back.push((&new, Decision::Ask(at(SOON))));
+        assert!(too_many(&back, waiting[..10].iter(), 10).is_empty());
     }
 }

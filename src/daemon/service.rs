@@ -54,7 +54,8 @@ pub struct Serving {
 /// It cannot start: the configuration is wrong, the journal is in use, or the address of its health pages is.
 pub async fn serve(serving: Serving) -> Result<(), Failure> {
     let Serving { config, clock, mut stop, ready } = serving;
-    let house = Arc::new(House::build(&config, Arc::clone(&clock))?.verifying_every(VERIFY));
+    let premises = Premises::open(&config, Arc::clone(&clock))?;
+    let house = premises.house();
     house.books()?;
     house.warnings.iter().for_each(|w| tracing::warn!("{}", w.render(false)));
     let journal = open(&house).await?;
@@ -74,7 +75,6 @@ pub async fn serve(serving: Serving) -> Result<(), Failure> {
     let (settled, damaged) = after::settle_all(&journal, &store).await?;
     after::settle_sweeps(&house, &store, clock(), None).await?;
     let stop_within = house.config.serve.stop_within.duration();
-    let premises = Premises::new(&config, house, Arc::clone(&clock));
     let shared = Arc::new(Shared::new(clock, journal, store, premises));
     let names: Vec<String> = damaged.iter().map(|(run, error)| format!("{run}: {error}")).collect();
     shared.is_wrong("journal", (!names.is_empty()).then(|| names.join("; ")));
