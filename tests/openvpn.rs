@@ -501,3 +501,21 @@ async fn what_stands_beside_certificates_is_told() {
     let found = find(&gateway, "DEFAULT").await;
     assert!(found.only(&gateway, Action::Disable).is_empty());
 }
+
+/// What stands in the file now, the running server has never read.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_configuration_changed_after_the_start_proves_nothing() {
+    let gateway = Gateway::with("stale", 15, &["without client-config-dir"], true);
+    gateway.start();
+    let (leaver, bystander) = (gateway.issue("jane"), gateway.issue("bob"));
+    gateway.root("sleep 0.5; echo client-config-dir ccd >>server.conf");
+    let mut found = find(&gateway, "jane").await;
+    found.says("was changed after the server read it");
+    all_done(found.apply(&found.only(&gateway, Action::Disable)).await);
+    assert_ne!(found.words(DoorKind::Certificate).await, ["shut"]);
+    assert!(gateway.gets_in(&leaver), "the server knows nothing of the folder");
+    gateway.lab.gateway(&["stop", "stale"]);
+    gateway.start();
+    assert_eq!(found.words(DoorKind::Certificate).await, ["shut"]);
+    assert!(!gateway.gets_in(&leaver) && gateway.gets_in(&bystander));
+}

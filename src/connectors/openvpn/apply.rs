@@ -97,25 +97,29 @@ fn outcome(link: &GatewayLink, step: &Step, answer: Option<&(String, String)>) -
     };
     let serial = &step.object;
     let hint = if text.contains("crl-verify is missing") {
-        "make a list (easyrsa gen-crl), name it in the server's configuration (crl-verify /etc/openvpn/crl.pem) and restart it; or set up a \
-         client-config-dir; then resume the run"
+        "make a list (easyrsa gen-crl), name it in the server's configuration (crl-verify /etc/openvpn/crl.pem), or set up a \
+         client-config-dir; restart the server either way, then resume the run"
             .to_string()
     } else if text.contains("no key of the CA") || text.contains("cannot read the CA") {
         format!(
             "where the CA is: openssl ca -revoke certs_by_serial/{serial}.pem; openssl ca -gencrl -out crl.pem; move that over the file that \
              crl-verify names; then: offboard resume. Or name the CA's files on the gateway under ca in offboard.yaml; or set up a \
-             client-config-dir, in which a disable line needs no key"
+             client-config-dir, in which a disable line needs no key, and restart the server"
         )
     } else if text.contains("did not sign") {
         "the CA's key has a passphrase? Name a file with it, on the gateway, as passphrase-file under ca in offboard.yaml".into()
     } else if text.contains("cannot be read:") {
         "put the last good list back (the CA's own copy is crl.pem in its folder), then resume the run".into()
+    } else if text.contains("several processes") {
+        "look whose they are (ps -f -p NUMBER), end those that are not the server, then resume the run".into()
+    } else if text.contains("no client-config-dir") {
+        "name one in the server's configuration (client-config-dir /etc/openvpn/ccd), restart the server, then resume the run".into()
     } else if text.contains("inside the configuration") {
         "put the list into a file of its own (crl-verify FILE), restart the server, then resume the run".into()
     } else if text.contains("cannot reach") || text.contains("cannot read") {
         "let the server's user read the file and search its folders (chmod o+x), or restart the server; then resume the run".into()
     } else if text.contains("is also that of") {
-        "give the other one a new certificate first, or use the client-config-dir; then resume the run".into()
+        "give the other one a new certificate first, or use the client-config-dir (restart the server once it is set up); then resume the run".into()
     } else if text.contains("management interface") {
         "in the server's configuration: management /run/openvpn/management.sock unix; restart it, then resume the run".into()
     } else {

@@ -108,11 +108,24 @@ pub(super) fn findings(place: &Place, survey: &Survey, now: Timestamp) -> Vec<Fi
         findings.push(Finding { kind, place: Some(place.id.clone()), account: None, what, hint: hint.into() });
     };
     use FindingKind::{Configuration, NotCovered, Suspicious, Unknown};
-    if survey.fact("pid").is_none() {
+    if let Some(several) = survey.fact("several") {
+        add(
+            Unknown,
+            format!("several processes could be the server with this configuration ({several}): nothing is changed, and nothing proved"),
+            "look whose they are (ps -f -p NUMBER), end those that are not the server, then resume the run",
+        );
+    } else if survey.fact("pid").is_none() {
         add(
             Unknown,
             "no openvpn runs with this configuration: nobody can say what it would read when it starts".into(),
             "start the server, then resume the run; or name in offboard.yaml the configuration that it was started with",
+        );
+    }
+    if let Some(file) = survey.fact("changed-since-start") {
+        add(
+            Configuration,
+            format!("the configuration ({file}) was changed after the server read it: nobody can say what it runs with"),
+            "restart the server, then resume the run",
         );
     }
     for (_, other) in survey.complaints.iter().filter(|(kind, _)| kind == "other") {

@@ -87,8 +87,8 @@ fn control(survey: &Survey, doors_name: &str) -> Option<String> {
 }
 
 fn certificate(survey: &Survey, door: &Door) -> Look {
-    if survey.fact("pid").is_none() {
-        return Look::unproven("no openvpn runs with this configuration: nobody can say what it would read");
+    if let Some(why) = no_server(survey) {
+        return Look::unproven(why);
     }
     let handshake = survey.handshakes.get(&door.object);
     let passed = survey.handshakes.iter().find_map(|(serial, (how, words))| {
@@ -112,6 +112,12 @@ fn certificate(survey: &Survey, door: &Door) -> Look {
         Look { verdict, control: control.clone(), residual: None }
     };
     let open = |reply: String| Look { verdict: Verdict::Open { reply }, control: control.clone(), residual: None };
+    if let Some(file) = survey.fact("changed-since-start") {
+        if let Some((_, words)) = handshake.filter(|(how, _)| how == "passed") {
+            return open(printable(words, 300));
+        }
+        return Look::unproven(changed(file));
+    }
     // The server reads it at each connection, after the handshake.
     if survey.ccd.get(&door.account).is_some_and(|state| state == "disabled") {
         let folder = survey.fact("ccd").unwrap_or_default();
@@ -163,12 +169,37 @@ fn certificate(survey: &Survey, door: &Door) -> Look {
     }
 }
 
+/// Why nobody can say which process is the server.
+fn no_server(survey: &Survey) -> Option<String> {
+    if survey.fact("pid").is_some() {
+        return None;
+    }
+    Some(match survey.fact("several") {
+        Some(several) => format!(
+            "several processes could be the server with this configuration ({}): nobody can say which files it reads",
+            printable(several, 100)
+        ),
+        None => "no openvpn runs with this configuration: nobody can say what it would read".into(),
+    })
+}
+
+/// What stands in the file may be what the server never read.
+fn changed(file: &str) -> String {
+    format!("the configuration ({}) was changed after the server read it: restart the server", printable(file, 200))
+}
+
 fn session(survey: &Survey, door: &Door) -> Look {
-    if survey.fact("pid").is_none() {
-        return Look::unproven("no openvpn runs with this configuration");
+    if let Some(why) = no_server(survey) {
+        return Look::unproven(why);
     }
     if let Some(why) = &survey.silent {
         return Look::unproven(format!("who is connected cannot be seen: {}", printable(why, 200)));
+    }
+    // Another server may listen where the file now says; this one tells its number.
+    if let Some(file) = survey.fact("changed-since-start")
+        && survey.manager.as_deref() != survey.fact("pid")
+    {
+        return Look::unproven(changed(file));
     }
     let Some(title) = survey.title.as_deref().filter(|_| survey.clients_complete) else {
         return Look::unproven("the management interface's list of clients broke off");

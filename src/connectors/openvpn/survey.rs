@@ -64,6 +64,8 @@ pub struct Survey {
     pub clients: Vec<Client>,
     /// What the management interface calls itself.
     pub title: Option<String>,
+    /// The process that the management interface says it belongs to.
+    pub manager: Option<String>,
     /// The list of clients was read to its end.
     pub clients_complete: bool,
     /// Why the management interface says nothing.
@@ -193,6 +195,9 @@ impl Survey {
                     since_seconds: value("Connected Since (time_t)").and_then(|s| s.parse().ok()),
                 };
                 self.clients.push(client);
+            }
+            [answer] if answer.starts_with("SUCCESS: pid=") => {
+                self.manager = answer.strip_prefix("SUCCESS: pid=").map(str::to_string);
             }
             ["END"] => self.clients_complete = true,
             _ => {}

@@ -61,12 +61,17 @@ END { for (i = 1; i <= n; i++) if (!(s[i] in have)) print "R", until, now ",cess
 # quoted_pattern TEXT: for awk, so that a name means itself.
 quoted_pattern() { printf '%s' "$1" | sed 's/[^A-Za-z0-9_@ -]/[&]/g; s/\[\\\]/\\\\/g; s/\[\^\]/\\^/g'; }
 
+# several: why nothing is done where nobody knows which process is the server.
+several() { printf '%s' "several processes could be the server ($SEVERAL): nobody can say which files it reads"; }
+
 # revoke NAME [NUMBER SERIAL]…: certificates of one name become worthless: in the CA's database, then in the list that the server reads.
 revoke() {
     load
     name=$1
     shift
-    if [ "$CRL_KIND" = none ]; then
+    if [ -n "$SEVERAL" ]; then
+        all_of misconfigured "$(several)" "$@"
+    elif [ "$CRL_KIND" = none ]; then
         all_of misconfigured 'the server checks no list of revoked certificates: crl-verify is missing in its configuration' "$@"
     elif [ "$CRL_KIND" = inline ]; then
         all_of misconfigured 'its list stands inside the configuration and is read at the start only' "$@"
@@ -84,19 +89,36 @@ revoke() {
     fi
 }
 
-# revoke_in_folder [NUMBER SERIAL]…: crl-verify DIR dir: a file named by the serial in decimal is all that it takes.
+# revoke_in_folder [NUMBER SERIAL]…: crl-verify DIR dir: a file named by the serial in decimal is all that it takes, if the server can
+# open it.
 revoke_in_folder() {
+    plain=$(quoted_pattern "$name")
+    certificates >"$TMP/issued"
     while [ $# -gt 1 ]; do
-        decimal=$(decimal_of "$2")
-        if [ -e "$CRL/$decimal" ]; then
+        file=$CRL/$(decimal_of "$2") said=
+        twin=$(twin_of "$2")
+        if [ -n "$twin" ]; then
+            answer "$1" protected "serial $2 is also that of $twin: the list knows serials alone, it would shut both out"
+        elif [ -e "$file" ] && readable "$file"; then
             answer "$1" already ''
-        elif said=$({ : >"$CRL/$decimal" && chmod 644 "$CRL/$decimal"; } 2>&1) && readable "$CRL/$decimal"; then
-            answer "$1" changed "$CRL/$decimal stands for it"
+        elif said=$({ { [ -e "$file" ] || (umask 022 && : >"$file"); } && chmod 644 "$file"; } 2>&1) && readable "$file"; then
+            answer "$1" changed "$file stands for it"
+        elif [ -n "$said" ]; then
+            answer "$1" failed "$file: $said"
         else
-            answer "$1" failed "$CRL/$decimal: ${said:-the server cannot read it}"
+            answer "$1" misconfigured "the server's user (id $SERVER_UID) cannot read $file"
         fi
         shift 2
     done
+}
+
+# twin_of SERIAL: somebody else whose certificate has this serial. The name to leave out is in `plain`, copies of certificates are in
+# `issued`.
+twin_of() {
+    twin=
+    [ -z "$CA_INDEX" ] || [ ! -r "$CA_INDEX" ] || twin=$(awk -F '\t' -v serial="$1" -v name="$plain" '$4 == serial && $1 == "V" && $6 !~ ("/CN=" name "(/[A-Za-z0-9.]+=|$)") { print $6; exit }' "$CA_INDEX")
+    [ -n "$twin" ] || twin=$(awk -F '\t' -v serial="$1" -v name="$plain" '$2 == serial && $4 !~ ("(^|, |,)CN ?= ?" name "([,/]|$)") { print $4; exit }' "$TMP/issued")
+    printf '%s' "$twin"
 }
 
 # decimal_of HEX: any length.
@@ -118,9 +140,8 @@ revoke_locked() {
     WANTED='' MINE=''
     certificates >"$TMP/issued"
     while [ $# -gt 1 ]; do
-        # A serial that was given out twice: the list knows serials alone, it would shut somebody else out.
-        twin=$(awk -F '\t' -v serial="$2" -v name="$plain" '$4 == serial && $1 == "V" && $6 !~ ("/CN=" name "(/[A-Za-z0-9.]+=|$)") { print $6; exit }' "$CA_INDEX")
-        [ -n "$twin" ] || twin=$(awk -F '\t' -v serial="$2" -v name="$plain" '$2 == serial && $4 !~ ("(^|, |,)CN ?= ?" name "([,/]|$)") { print $4; exit }' "$TMP/issued")
+        # The list knows serials alone, it would shut somebody else out.
+        twin=$(twin_of "$2")
         if [ -n "$twin" ]; then
             answer "$1" protected "serial $2 is also that of $twin: the list knows serials alone, it would shut both out"
         else
@@ -182,7 +203,7 @@ crl_serials() {
 
 # valid_list: succeeds if the list in place is signed by the CA and not over.
 valid_list() {
-    case $(openssl crl -in "$TMP/ours" -noout -verify -CAfile "$CA_CERT" 2>&1) in *'verify OK'*) ;; *) return 1 ;; esac
+    signed_by "$TMP/ours" "$CA_CERT" || return 1
     next=$(openssl crl -in "$TMP/ours" -noout -nextupdate 2>/dev/null)
     next=$(date -d "${next#nextUpdate=}" +%s 2>/dev/null) && [ "$next" -gt "$(date +%s)" ] && echo fresh
 }
@@ -196,7 +217,7 @@ BEGIN {
     code["Affiliation Changed"] = "affiliationChanged"; code["Superseded"] = "superseded"
     code["Cessation Of Operation"] = "cessationOfOperation"
 }
-FNR == NR { if ($1 == "R") have[$4] = 1; next }
+FILENAME == ARGV[1] { if ($1 == "R") have[$4] = 1; next }
 $1 == "S" && !($2 in have) {
     split($3, d, /[ :]+/)
     when = sprintf("%02d%02d%02d%02d%02d%02dZ", d[6] % 100, month[d[1]], d[2], d[3], d[4], d[5])
@@ -291,14 +312,11 @@ END
 # one had and every one that is wanted, and the server's own certificate still stands.
 check_list() {
     HOW=failed
-    for authority in "$CA_CERT" "$SERVER_CA"; do
-        case $(openssl crl -in "$TMP/new" -noout -verify -CAfile "$authority" 2>&1) in
-        *'verify OK'*) ;;
-        *)
-            HOW=misconfigured WHY="the new list is not signed by the CA in $authority; the old one stays"
+    for trusted in "$CA_CERT" "$SERVER_CA"; do
+        signed_by "$TMP/new" "$trusted" || {
+            HOW=misconfigured WHY="the new list is not signed by the CA in $trusted; the old one stays"
             return 1
-            ;;
-        esac
+        }
     done
     next=$(openssl crl -in "$TMP/new" -noout -nextupdate 2>/dev/null)
     next=$(date -d "${next#nextUpdate=}" +%s 2>/dev/null) || next=0
@@ -326,22 +344,28 @@ check_list() {
     fi
 }
 
-# is_live NAME: whether a certificate of that name may still open anything. Without a database of the CA nobody knows.
+# is_live NAME: whether a certificate of that name may still open anything. Only one of which every trace is over or revoked does not;
+# of a name without a trace, or without a database of the CA, nobody knows.
 is_live() {
     [ -n "$CA_INDEX" ] && [ -r "$CA_INDEX" ] || return 0
-    plain=$(quoted_pattern "$1")
-    awk -F '\t' -v name="$plain" '$1 == "V" && $6 ~ ("/CN=" name "(/[A-Za-z0-9.]+=|$)") { found = 1 } END { exit !found }' "$CA_INDEX" && return 0
-    # One that the database lost.
     certificates >"$TMP/issued"
-    awk -F '\t' -v name="$plain" '
-        FNR == NR { if ($6 ~ ("/CN=" name "(/[A-Za-z0-9.]+=|$)")) row[$4] = 1; next }
-        !($2 in row) && $4 ~ ("(^|, |,)CN ?= ?" name "([,/]|$)") { found = 1 }
-        END { exit !found }' "$CA_INDEX" "$TMP/issued"
+    # Copies that the database lost count as well.
+    PLAIN=$(quoted_pattern "$1") awk -F '\t' '
+        BEGIN { name = ENVIRON["PLAIN"] }
+        FILENAME == ARGV[1] { if ($6 ~ ("/CN=" name "(/[A-Za-z0-9.]+=|$)")) { row[$4] = 1; any = 1; if ($1 == "V") live = 1 } next }
+        !($2 in row) && $4 ~ ("(^|, |,)CN ?= ?" name "([,/]|$)") { live = 1 }
+        END { exit !(live || !any) }' "$CA_INDEX" "$TMP/issued" && return 0
+    # Another CA's certificate, which is connected now.
+    talk 'status 3' | WHO=$1 awk -F '\t' '$2 == "CLIENT_LIST" && $3 == ENVIRON["WHO"] { found = 1 } END { exit !found }'
 }
 
 # disable NUMBER NAME: a `disable` line in the client's own file. The server reads it at each connection.
 disable() {
     load
+    if [ -n "$SEVERAL" ]; then
+        answer "$1" misconfigured "$(several)"
+        return 0
+    fi
     if [ -z "$CCD" ] || [ ! -d "$CCD" ]; then
         answer "$1" misconfigured 'the server has no client-config-dir'
         return 0
@@ -364,14 +388,17 @@ disable() {
         answer "$1" failed "$beside"
         return 0
     }
-    {
-        if [ -f "$file" ]; then
-            cat "$file"
-            [ -z "$(tail -c 1 "$file" | tr -d '\n')" ] || echo
-        fi
-        echo disable
-    } >"$beside"
-    if ! replace "$file" "$beside"; then
+    # What is not whole, as on a full disk, does not go into place.
+    if ! {
+        {
+            [ ! -f "$file" ] || {
+                cat -- "$file" && { [ -z "$(tail -c 1 "$file" | tr -d '\n')" ] || echo; }
+            }
+        } && echo disable
+    } >"$beside" 2>/dev/null || [ "$(tail -n 1 "$beside")" != disable ]; then
+        rm -f "$beside"
+        answer "$1" failed "$file: it could not be written beside it; it is as it was"
+    elif ! replace "$file" "$beside"; then
         rm -f "$beside"
         answer "$1" failed "$file: $WHY"
     elif ! readable "$file" && ! { chmod a+r "$file" && readable "$file"; }; then
@@ -389,8 +416,16 @@ enable() {
         answer "$1" already ''
         return 0
     fi
-    beside=$(mktemp "$CCD/.offboard-XXXXXXXXXX" 2>&1) && grep -vE '^[[:space:]]*disable[[:space:]]*([#;].*)?$' "$file" >"$beside"
-    if [ "$3" = none ] && [ ! -s "$beside" ]; then
+    beside=$(mktemp "$CCD/.offboard-XXXXXXXXXX" 2>&1) || {
+        answer "$1" failed "$beside"
+        return 0
+    }
+    # 1 is that no line is left; more, that it could not be read or written whole.
+    grep -vE '^[[:space:]]*disable[[:space:]]*([#;].*)?$' "$file" >"$beside" 2>/dev/null
+    if [ $? -gt 1 ] || [ "$(grep -cvE '^[[:space:]]*disable[[:space:]]*([#;].*)?$' "$file")" != "$(grep -c '' "$beside")" ]; then
+        rm -f "$beside"
+        answer "$1" failed "$file: it could not be written beside it; it is as it was"
+    elif [ "$3" = none ] && [ ! -s "$beside" ]; then
         rm -f "$beside" "$file"
         answer "$1" changed "$file is gone"
     elif replace "$file" "$beside"; then
@@ -404,6 +439,10 @@ enable() {
 # end_sessions NUMBER NAME: every live client of exactly that name, told to stay away, until none is left.
 end_sessions() {
     load
+    if [ -n "$SEVERAL" ]; then
+        answer "$1" misconfigured "$(several)"
+        return 0
+    fi
     if [ -z "$PID" ]; then
         answer "$1" failed 'no openvpn runs with this configuration'
         return 0

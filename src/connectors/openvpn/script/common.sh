@@ -53,10 +53,25 @@ argument() {
         $0 == name { hit = 1 }'
 }
 
+# uid_of PID: the real user of a process.
+uid_of() { awk '$1 == "Uid:" { print $2; exit }' "/proc/$1/status" 2>/dev/null; }
+
+# listens PID: whether a process holds a socket of the network. Plugins of the server run beside it under its very command line, but
+# hold none.
+listens() {
+    find "/proc/$1/fd" -type l -printf '%l\n' 2>/dev/null | sed -n 's/^socket:\[\([0-9]*\)\]$/\1/p' >"$TMP/sockets"
+    cat "/proc/$1"/net/udp "/proc/$1"/net/udp6 "/proc/$1"/net/tcp "/proc/$1"/net/tcp6 2>/dev/null |
+        awk -v sockets="$TMP/sockets" 'BEGIN { while ((getline inode <sockets) > 0) mine[inode] = 1 } $10 in mine { found = 1 } END { exit !found }'
+}
+
 # find_server: sets PID to the openvpn that runs with CONFIG, OTHERS to the configurations of any others, and AT_ROOT and AT_CWD to
-# where absolute and relative paths begin for it.
+# where absolute and relative paths begin for it. Anybody may call a process openvpn: the server is root's, or runs as the user that
+# CONFIG, which is root's, names. Where several could be it, PID is empty and SEVERAL has them.
 find_server() {
-    PID='' OTHERS=''
+    PID='' OTHERS='' SEVERAL=''
+    owner=$(awk "$DIRECTIVES" "$CONFIG" 2>/dev/null | awk -F '\t' '$1 == "user" { v = $2 } END { print v }')
+    [ -z "$owner" ] || owner=$(id -u -- "$owner" 2>/dev/null)
+    servers=
     for dir in /proc/[0-9]*; do
         comm=
         { read -r comm <"$dir/comm"; } 2>/dev/null || continue
@@ -73,13 +88,40 @@ find_server() {
             if same "$dir/cwd/$name" "$CONFIG" || same "$dir/cwd/${name##*/}" "$CONFIG"; then hit=1; fi
             ;;
         esac
-        if [ -n "$hit" ] && [ -z "$PID" ]; then PID=$pid; else OTHERS="$OTHERS$name$NL"; fi
+        uid=$(uid_of "$pid")
+        if [ -z "$hit" ]; then
+            OTHERS="$OTHERS$name$NL"
+        elif [ "$uid" = 0 ] || [ "$uid" = "${owner:-0}" ]; then
+            servers="$servers $pid"
+        else
+            OTHERS="$OTHERS$name, as user id $uid, which is neither root nor the user that the configuration names$NL"
+        fi
     done
-    if [ -n "$PID" ]; then
+    # shellcheck disable=SC2086 # numbers
+    set -- $servers
+    if [ $# -gt 1 ]; then
+        servers=
+        for pid in "$@"; do if listens "$pid"; then servers="$servers $pid"; fi; done
+        SEVERAL="$*"
+        # shellcheck disable=SC2086
+        set -- $servers
+    fi
+    if [ $# = 1 ]; then
+        PID=$1 SEVERAL=''
         AT_ROOT=/proc/$PID/root AT_CWD=/proc/$PID/cwd
     else
         AT_ROOT='' AT_CWD=$(dirname -- "$CONFIG")
     fi
+}
+
+# changed_since_start: whether CONFIG was changed after the server had started, so that nobody knows what it runs with. A fifth of a
+# second is for the clocks: the start is counted in hundredths.
+changed_since_start() {
+    [ -n "$PID" ] || return 1
+    { read -r up _ </proc/uptime && read -r line <"/proc/$PID/stat"; } 2>/dev/null || return 0
+    # After the name, which may hold anything, the start is the twentieth field.
+    printf '%s %s %s %s %s\n' "$(date +%s.%N)" "$up" "$(getconf CLK_TCK 2>/dev/null || echo 100)" "$(stat -Lc %.Z -- "$CONFIG" 2>/dev/null)" "${line##*) }" |
+        awk '{ exit !($4 > $1 - $2 + $24 / $3 + 0.2) }'
 }
 
 # real PATH: where a path of the configuration is, seen from here, as the running server sees it.

@@ -146,18 +146,35 @@ function flush() { if (serial != "") print "S\t" serial "\t" date "\t" reason; s
 /X509v3 CRL Reason Code:/ { getline; reason = $0; sub(/^ */, "", reason) }
 END { flush(); print "L\t" last "\t" next_one "\t" number }'
 
-# our_crl FILE OUT REST: writes our CA's list to OUT and every other to REST. Fails if there is no list of our CA that can be read.
+# signed_by LIST FILE: whether one of the CAs in FILE signed the list. Each by itself: of two with one name openssl would try the first.
+signed_by() {
+    rm -f "$TMP"/authority.*
+    awk -v to="$TMP/authority." '/^-----BEGIN .*CERTIFICATE-----/ { n++; on = 1 } on { print >(to n) } /^-----END .*CERTIFICATE-----/ { on = 0; close(to n) }' "$2" || return 1
+    for authority in "$TMP"/authority.*; do
+        [ -e "$authority" ] || return 1
+        case $(openssl crl -in "$1" -noout -verify -CAfile "$authority" 2>&1) in *'verify OK'*) return 0 ;; esac
+    done
+    return 1
+}
+
+# our_crl FILE OUT REST: writes our CA's list to OUT and every other to REST. Ours is what our CA's key signed: two CAs may have one name.
+# Fails if there is no list of our CA that can be read, or more than one.
 our_crl() {
     : >"$2"
     : >"$3"
-    if [ -n "$CA_CERT" ] && [ -r "$CA_CERT" ]; then issuer=$CA_CERT; else issuer=$SERVER_CA; fi
-    issuer=$(openssl x509 -in "$issuer" -noout -subject_hash 2>/dev/null)
+    if [ -n "$CA_CERT" ] && [ -r "$CA_CERT" ]; then issuer=$CA_CERT; else openssl x509 -in "$SERVER_CA" -out "$TMP/issuer" 2>/dev/null && issuer=$TMP/issuer || return 1; fi
     rm -f "$TMP"/list.*
     awk -v to="$TMP/list." '/^-----BEGIN X509 CRL-----/ { n++; on = 1 } on { print >(to n) } /^-----END X509 CRL-----/ { on = 0; close(to n) }' "$1" || return 1
     for one in "$TMP"/list.*; do
         [ -e "$one" ] || return 1
-        hash=$(openssl crl -in "$one" -noout -hash 2>/dev/null) || return 1
-        if [ "$hash" = "$issuer" ]; then cat "$one" >"$2"; else cat "$one" >>"$3"; fi
+        openssl crl -in "$one" -noout 2>/dev/null || return 1
+        if ! signed_by "$one" "$issuer"; then
+            cat "$one" >>"$3" || return 1
+        elif [ -s "$2" ]; then
+            return 1
+        else
+            cat "$one" >"$2" || return 1
+        fi
     done
     [ -s "$2" ]
 }
@@ -174,11 +191,10 @@ crl() {
     }
     if our_crl "$CRL" "$TMP/ours" "$TMP/rest"; then
         openssl crl -in "$TMP/ours" -noout -text 2>/dev/null | awk "$LISTED"
-        said=$(openssl crl -in "$TMP/ours" -noout -verify -CAfile "$SERVER_CA" 2>&1)
-        case $said in *'verify OK'*) ;; *) say crl-broken "its signature is not of the CA that the server trusts: $said" ;; esac
+        signed_by "$TMP/ours" "$SERVER_CA" || say crl-broken 'its signature is not of the CA that the server trusts'
         openssl crl -in "$TMP/ours" -noout -nextupdate 2>/dev/null | sed 's/^nextUpdate=/I	crl-next	/'
     else
-        say crl-broken 'no list of our CA can be read from it'
+        say crl-broken 'no list that our CA signed, or more than one, can be read from it'
     fi
 }
 
@@ -216,6 +232,8 @@ last_seen() {
 gather() {
     load
     say pid "$PID"
+    say several "$SEVERAL"
+    if changed_since_start; then say changed-since-start "$CONFIG"; fi
     [ -z "$PID" ] || say uid-server "$SERVER_UID"
     [ -r "$CONFIG" ] || say unreadable "$CONFIG"
     printf '%s' "$OTHERS" | while read -r other; do say other "$other"; done
@@ -233,7 +251,7 @@ gather() {
     crl
     ccd
     if [ -n "$PID" ]; then
-        talk 'status 3' version | awk '{ print "M" $0 }'
+        talk 'status 3' version pid | awk '{ print "M" $0 }'
     fi
     if [ "$1" = all ]; then
         certificates
@@ -267,7 +285,7 @@ verify() {
         if [ "$1" = server ]; then PEM=$SERVER_CERT; else certificate_of "$1" "$2"; fi
         if [ -z "$PEM" ]; then
             printf 'V\t%s\t-\tno copy of it lies in the folders of the CA\n' "$1"
-        elif [ "$CRL_KIND" = dir ] && [ "$1" != server ] && [ -e "$CRL/$(decimal_of "$1")" ]; then
+        elif [ "$CRL_KIND" = dir ] && [ "$1" != server ] && [ -e "$CRL/$(decimal_of "$1")" ] && readable "$CRL/$(decimal_of "$1")"; then
             printf 'V\t%s\t23\t%s\n' "$1" "$CRL/$(decimal_of "$1") stands for it"
         elif [ "$CRL_KIND" = dir ] || [ "$CRL_KIND" = none ] || [ "$CRL_KIND" = inline ]; then
             said=$(openssl verify -CAfile "$SERVER_CA" "$PEM" 2>&1)
