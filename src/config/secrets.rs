@@ -48,6 +48,20 @@ pub fn check(file: &File, document: &yaml::Document, mistakes: &mut Vec<Mistake>
                     .help("decide for one of them: a person's account is disabled, a program's password is rotated"),
             );
         }
+        let protects = |p: &crate::roster::Protected| {
+            p.kind == crate::roster::Protection::BreakGlass
+                && p.system == source.system
+                && p.account.eq_ignore_ascii_case(&source.account)
+        };
+        if let Some(item) = file.protected.iter().position(protects) {
+            let first = document.spot(&["protected".into(), item.into(), "account".into()], "never touched");
+            mistakes.push(
+                document
+                    .error(&path, "the account of a shared secret is protected as break-glass", "here")
+                    .spot(first)
+                    .help("decide for one of them: the password of a break-glass account is never changed by a run; `service` protects a program's account"),
+            );
+        }
         let account = (source.system.0.clone(), source.account.clone());
         if let Some(first) = sources.get(&account) {
             let first = document.spot(first, "and here");

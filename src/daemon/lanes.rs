@@ -339,15 +339,19 @@ async fn prepare(shared: &Arc<Shared>, run: &RunId, state: &RunState) -> Result<
     }
 }
 
-/// After the last look, if it found everything shut, nobody needs the witness passwords any more.
+/// After the last look, if it found everything shut, nobody needs the witness passwords and the values of shared secrets any more. The seed
+/// goes last: that it is gone says that all of this is done.
 async fn close(shared: &Shared, run: &RunId, again: &[SignedDuration]) -> Result<(), Failure> {
     let now = (shared.clock)();
     let state = RunState::fold(&shared.journal.records(run).await?);
-    let over = state.is_some_and(|s| after::is_last(&s, again, now) && s.standing() == RunVerdict::Shut);
-    if over {
+    let over = state.filter(|s| after::is_last(s, again, now) && s.standing() == RunVerdict::Shut);
+    if let Some(state) = over {
         let log = shared.journal.continue_run(run).await?;
+        for id in state.sealed_secrets() {
+            log.destroy(now, &id).await?;
+        }
         log.destroy(now, &crate::journal::RunLog::seed_id()).await?;
-        tracing::info!(%run, "the last look found every door shut; its witness passwords are destroyed");
+        tracing::info!(%run, "the last look found every door shut; its witness passwords and the values of shared secrets are destroyed");
     }
     Ok(())
 }

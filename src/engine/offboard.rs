@@ -59,9 +59,12 @@ impl Run<'_> {
     /// them nothing could be tried again. See [`Run::is_closed`].
     ///
     /// # Errors
-    /// As [`Run::offboard`]; and if the witness passwords are gone.
+    /// As [`Run::offboard`]; if the witness passwords are gone; and if a look is to be the last while a rotation is half done.
     pub async fn verify(&self, last: bool) -> Result<RunVerdict, Halt> {
         self.seed()?;
+        if last {
+            self.nothing_half_rotated()?;
+        }
         let places = self.engine.places();
         self.look_at(&places).await?;
         // A place that was taken out of the configuration is not looked at any more: then nobody knows.

@@ -111,8 +111,7 @@ impl Recorder {
 
     /// Destroys the values of all shared secrets.
     pub(super) async fn destroy_secrets(&self) -> Result<(), Halt> {
-        let all =
-            self.read(|s| s.secrets.values().flat_map(|s| s.old.iter().chain(&s.new)).cloned().collect::<Vec<_>>());
+        let all = self.read(RunState::sealed_secrets);
         self.destroy(&all).await
     }
 

@@ -124,6 +124,38 @@ impl Rotation {
     }
 }
 
+/// The first turn that is still to be taken in a rotation that has begun to set the new value. By the record alone: the secret may be gone from
+/// the configuration. Whoever was given up takes no part, and nobody does if that is the source.
+fn half_rotated(state: &RunState) -> Option<String> {
+    state.secrets.keys().filter_map(|id| state.doors.get(id)).map(|d| &d.door).find_map(|door| {
+        let begins = format!("{}: ", door.object);
+        // Of each turn: whose it is, its phase, and the step.
+        let turns = || {
+            state
+                .steps
+                .iter()
+                .filter(|s| s.step.action == Action::Rotate && s.step.shuts.contains(&door.id))
+                .filter_map(|s| {
+                    let words = s.step.object.strip_prefix(&begins)?;
+                    let (phase, key) = words.split_once(' ').unwrap_or((words, ""));
+                    Some(((&s.step.place, s.step.account.as_str(), key), phase.to_string(), s))
+                })
+        };
+        let source = (&door.place, door.account.as_str(), "");
+        let gone: Vec<_> = turns().filter(|(.., s)| s.waived.is_some()).map(|(who, ..)| who).collect();
+        let begun = turns().any(|(who, phase, s)| who == source && phase == Phase::Set.to_string() && s.attempts > 0);
+        if !begun || gone.contains(&source) {
+            return None;
+        }
+        let takes_part = turns().map(|(who, ..)| who).filter(|who| !gone.contains(who)).collect::<Vec<_>>();
+        let is_done = |who, wanted: &str| turns().any(|(w, phase, s)| w == who && phase == wanted && s.is_done());
+        PHASES[1..].iter().map(Phase::to_string).find_map(|phase| {
+            let left = takes_part.iter().find(|who| !is_done(**who, &phase))?;
+            Some(format!("`{phase}` of secret {} at {}", door.object, left.0))
+        })
+    })
+}
+
 /// The stage in which the playbook rotates what the leaver knew, and whether it means systems of that family.
 fn stage_for(playbook: &Playbook, connector: &dyn Connector) -> Option<String> {
     let family = connector.manifest().family;

@@ -455,6 +455,11 @@ impl RunState {
         self.cancelled.is_none() && (self.ended.is_none() || self.worst(true) != RunVerdict::Shut)
     }
 
+    /// Where the values of shared secrets are sealed, the old and the new ones, as far as they are not destroyed.
+    pub fn sealed_secrets(&self) -> Vec<SealedId> {
+        self.secrets.values().flat_map(|s| s.old.iter().chain(&s.new)).cloned().collect()
+    }
+
     /// How everything stands that is on record: the verdict of a walk that has come to its end. What people still have to do by hand
     /// keeps it from being shut.
     pub fn standing(&self) -> RunVerdict {

@@ -193,6 +193,7 @@ of_secrets! {
     consumer_at_an_unknown_place: "place: web1.example.test" => "place: web2.example.test",
     source_at_an_unknown_place: "account: portal_app" => "place: db2.example.test, account: portal_app",
     secret_of_a_persons_account: "account: portal_app" => "account: jroe_dba",
+    secret_of_a_break_glass_account: "secrets:\n" => "  - { system: billing, account: portal_app, as: break-glass }\nsecrets:\n",
     consumer_with_a_relative_file: "file: /etc/portal.env" => "file: portal.env",
     consumer_with_an_odd_file: "file: /etc/portal.env" => "file: /etc/../portal.env",
     consumer_with_an_odd_key: "key: PGPASSWORD" => "key: PG-PASSWORD",

@@ -1,6 +1,6 @@
 //! The chain of one secret, as a run walks it: turn by turn, journaled before and after.
 
-use super::{PHASES, Participant, Rotation, memberships, stage_for};
+use super::{PHASES, Participant, Rotation, half_rotated, memberships, stage_for};
 use crate::connector::{KnownSecret, Link, Turn};
 use crate::engine::{Halt, Run, discover};
 use crate::model::{
@@ -239,6 +239,13 @@ impl Run<'_> {
         if self.given_up.lock().unwrap_or_else(PoisonError::into_inner).contains(&step.id) {
             return Ok(Turned::Failed);
         }
+        // Past the playbook's limit nothing new is begun; a value that is being set is brought to its end.
+        let source_set = rotation.source.step(&rotation.name, Phase::Set, &chain.door.id).id;
+        let begun = self.recorder.read(|s| s.step(&source_set).is_some_and(|s| s.attempts > 0));
+        if let (false, Err(fault)) = (begun, self.may_go_on()) {
+            self.failed(chain, index, phase, fault).await?;
+            return Ok(Turned::Failed);
+        }
         let place = &participant.place.id;
         let _one_at_a_time = match chain.turns.get(place) {
             // `finish` clears away what a `set` may just be writing.
@@ -358,6 +365,19 @@ impl Run<'_> {
             }
         }
         self.note(findings).await
+    }
+
+    /// Refuses what would destroy values that may be needed still: of a rotation that has begun to set the new one and is not finished,
+    /// nobody else has it. By the record alone: the secret may be gone from the configuration.
+    pub(in crate::engine) fn nothing_half_rotated(&self) -> Result<(), Fault> {
+        let Some(what) = self.recorder.read(half_rotated) else { return Ok(()) };
+        let run = self.recorder.run();
+        Err(Fault::new(
+            FaultKind::Protected,
+            "this cannot be the last look: it would destroy the sealed values of shared secrets",
+        )
+        .because(format!("a rotation is half done, and nobody else has its values: {what} is not done"))
+        .hint(format!("offboard resume {run}; or mend it by hand, waive that step, and look again")))
     }
 
     /// What is known of secrets whose doors are at the place.
