@@ -96,6 +96,7 @@ step=$("$offboard" status "$run" | sed -n "s/^  offboard done $run \([0-9a-f]*\)
 echo 'Laptop SR-4711 and badge 42 received.' >receipt.txt
 "$offboard" "done" "$run" "$step" --evidence receipt.txt; status=$?
 result 0 "$status" 'exit status' '0 = every door proved shut' ''
+mkdir -p "$LAB/reports"
 "$offboard" report "$run" --out "$LAB/reports/$run.html" >/dev/null; "$offboard" report "$run" --format json --out "$LAB/reports/$run.json" >/dev/null
 
 chapter 'offboard sweep: what nobody owns, nobody uses, or has outlived its owner'

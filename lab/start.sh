@@ -19,9 +19,11 @@ private_mounts() {
   mount --bind "$LAB/seed/hosts" /etc/hosts
 }
 
+# The bridge has an address of its own: without one it takes the lowest of its members, and whenever a VPN client comes or goes nobody
+# would find it for half a minute.
 # Addresses stay inside 127/8: the bridge carries them because route_localnet is on at both ends.
 network() {
-  ip link set lo up && ip link add "$BRIDGE" type bridge && ip link set "$BRIDGE" up &&
+  ip link set lo up && ip link add "$BRIDGE" address 02:66:00:00:00:01 type bridge && ip link set "$BRIDGE" up &&
     ip address add 127.66.0.1/32 dev "$BRIDGE" || return
   echo 1 >/proc/sys/net/ipv4/conf/all/route_localnet
   local h; for h in "${HOSTS[@]}" "$GATEWAY"; do

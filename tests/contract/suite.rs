@@ -40,7 +40,7 @@ pub trait Rig {
 /// A time that stands still: connectors never read the clock.
 pub fn cx() -> Cx {
     let now = Timestamp::from_second(1_795_000_000).unwrap();
-    Cx { now: Arc::new(move || now), timeout: Duration::from_secs(15), baseline: None, seed: vec![42; 32].into() }
+    Cx { now: Arc::new(move || now), timeout: Duration::from_secs(10), baseline: None, seed: vec![42; 32].into() }
 }
 
 fn person(lab: &LabPerson) -> Person {
