@@ -40,8 +40,25 @@ impl Done {
 
     /// Asserts the exit status; shows everything if it is another.
     pub fn expect(self, code: i32) -> Self {
-        assert_eq!(self.code, Some(code), "exit status\n--- stdout\n{}\n--- stderr\n{}", self.out, self.err);
+        let Self { out, err, .. } = &self;
+        let why = self.not_done();
+        assert_eq!(self.code, Some(code), "exit status\n--- stdout\n{out}\n--- stderr\n{err}\n--- not done\n{why}");
         self
+    }
+
+    /// What a JSON report says was not done; a report is too long to find it when a test fails.
+    fn not_done(&self) -> String {
+        let Ok(report) = serde_json::from_str::<Value>(&self.out) else { return String::new() };
+        let rows = |name: &str| report[name].as_array().cloned().unwrap_or_default();
+        let mut told = rows("unreached");
+        told.extend(
+            rows("steps")
+                .into_iter()
+                .filter(|s| !["done", "already-done", "absent"].contains(&s["outcome"].as_str().unwrap_or_default())),
+        );
+        told.extend(rows("doors").into_iter().filter(|door| door["after"] != "shut"));
+        told.extend(rows("findings"));
+        told.iter().map(|row| format!("{row}\n")).collect()
     }
 }
 
