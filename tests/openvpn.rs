@@ -477,6 +477,18 @@ async fn a_serial_that_two_people_have_is_not_revoked() {
     assert!(gateway.gets_in(&twin));
 }
 
+/// To awk, 10E2 is a number, and the same as 1000: the serial of the gateway's own certificate.
+#[tokio::test(flavor = "multi_thread")]
+async fn serials_that_look_like_one_number_are_two() {
+    let gateway = Gateway::new("numbers", 16);
+    gateway.root("echo 10E2 >pki/serial");
+    let leaver = gateway.issue("jane");
+    let mut found = find(&gateway, "jane").await;
+    all_done(found.apply(&found.only(&gateway, Action::Revoke)).await);
+    assert_eq!(gateway.listed(), ["10E2"]);
+    assert!(!gateway.gets_in(&leaver));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_stands_beside_certificates_is_told() {
     let lines = [

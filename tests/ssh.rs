@@ -180,6 +180,33 @@ fn doors_of(accounts: &[Account], who: &PersonId) -> Vec<Door> {
     accounts.iter().flat_map(|a| &a.doors).filter(|d| d.holder.person() == Some(who)).cloned().collect()
 }
 
+/// To awk, 1e7 and 1e07 are one number.
+#[tokio::test]
+async fn names_that_look_like_one_number_are_two_accounts() {
+    let _turn = TURN.lock().await;
+    let (mut bystander, mut leaver) = (somebody("number"), somebody("number"));
+    for (somebody, name) in [(&mut bystander, "1e07"), (&mut leaver, "1e7")] {
+        on("backup", &format!("usermod --badname -l {name} {}", somebody.user));
+        somebody.user = name.into();
+        somebody.wanted.person.user_name = Some(name.into());
+    }
+    on("backup", "groupadd 2e03; groupadd 2e3; gpasswd -a 1e7 2e3; gpasswd -a 1e07 2e3; gpasswd -a 1e7 2e03");
+    let mut link = link("backup").await;
+    let accounts = leaver.discover(&mut *link).await;
+    assert_eq!(accounts.iter().map(|a| a.name.as_str()).collect::<Vec<_>>(), ["1e7"]);
+    let steps = plan(&accounts, leaver.id());
+    for (step, result) in steps.iter().zip(link.apply(&steps, &cx()).await) {
+        assert!(result.is_ok(), "{step:?}: {result:?}");
+    }
+    assert!(!leaver.gets_in("1e7", "backup"));
+    assert!(bystander.gets_in("1e07", "backup"), "the bystander still gets in");
+    assert_eq!(on("backup", "getent shadow 1e7 | cut -d: -f8"), "1");
+    assert_eq!(on("backup", "getent shadow 1e07 | cut -d: -f8"), "");
+    for result in link.apply(&steps, &cx()).await {
+        assert_eq!(result, Ok(Outcome::AlreadyDone));
+    }
+}
+
 #[tokio::test]
 async fn a_leaver_is_found_shut_and_proved_on_every_host() {
     let _turn = TURN.lock().await;

@@ -183,7 +183,7 @@ impl Run<'_> {
                 }
                 Err(fault) => {
                     all_done = false;
-                    let last = !fault.is_transient();
+                    let last = !fault.is_transient() && self.is_hopeless(&step.id);
                     if last {
                         self.give_step_up(&step.id);
                     }

@@ -79,7 +79,7 @@ revoke() {
         revoke_in_folder "$@"
     elif [ -z "$CA_KEY" ] || [ -z "$CA_INDEX" ]; then
         all_of forbidden 'no key of the CA is named' "$@"
-    elif [ ! -r "$CA_KEY" ] || [ ! -r "$CA_INDEX" ] || [ ! -r "$CA_CERT" ]; then
+    elif [ ! -r "$CA_KEY" ] || [ ! -r "$CA_CERT" ] || ! has_database; then
         all_of forbidden "cannot read the CA: $CA_KEY, $CA_INDEX, $CA_CERT" "$@"
     else
         locked revoke_locked "$@" </dev/null
@@ -112,12 +112,12 @@ revoke_in_folder() {
     done
 }
 
-# twin_of SERIAL: somebody else whose certificate has this serial. The name to leave out is in `plain`, copies of certificates are in
+# twin_of SERIAL: somebody else whose certificate has this serial. Compared as text: to awk 10E2 is a number, and the same as 1000. The name to leave out is in `plain`, copies of certificates are in
 # `issued`.
 twin_of() {
     twin=
-    [ -z "$CA_INDEX" ] || [ ! -r "$CA_INDEX" ] || twin=$(awk -F '\t' -v serial="$1" -v name="$plain" '$4 == serial && $1 == "V" && $6 !~ ("/CN=" name "(/[A-Za-z0-9.]+=|$)") { print $6; exit }' "$CA_INDEX")
-    [ -n "$twin" ] || twin=$(awk -F '\t' -v serial="$1" -v name="$plain" '$2 == serial && $4 !~ ("(^|, |,)CN ?= ?" name "([,/]|$)") { print $4; exit }' "$TMP/issued")
+    [ -z "$CA_INDEX" ] || [ ! -r "$CA_INDEX" ] || twin=$(awk -F '\t' -v serial="$1" -v name="$plain" '$4 == serial "" && $1 == "V" && $6 !~ ("/CN=" name "(/[A-Za-z0-9.]+=|$)") { print $6; exit }' "$CA_INDEX")
+    [ -n "$twin" ] || twin=$(awk -F '\t' -v serial="$1" -v name="$plain" '$2 == serial "" && $4 !~ ("(^|, |,)CN ?= ?" name "([,/]|$)") { print $4; exit }' "$TMP/issued")
     printf '%s' "$twin"
 }
 
@@ -356,7 +356,7 @@ is_live() {
         !($2 in row) && $4 ~ ("(^|, |,)CN ?= ?" name "([,/]|$)") { live = 1 }
         END { exit !(live || !any) }' "$CA_INDEX" "$TMP/issued" && return 0
     # Another CA's certificate, which is connected now.
-    talk 'status 3' | WHO=$1 awk -F '\t' '$2 == "CLIENT_LIST" && $3 == ENVIRON["WHO"] { found = 1 } END { exit !found }'
+    talk 'status 3' | WHO=$1 awk -F '\t' '$2 == "CLIENT_LIST" && $3 == ENVIRON["WHO"] "" { found = 1 } END { exit !found }'
 }
 
 # disable NUMBER NAME: a `disable` line in the client's own file. The server reads it at each connection.
@@ -468,7 +468,7 @@ end_sessions() {
         esac
         clients=$(printf '%s\n' "$said" | WHO=$2 awk -F '\t' '
             $2 == "HEADER" && $3 == "CLIENT_LIST" { for (i = 4; i <= NF; i++) { if ($i == "Common Name") name = i - 1; if ($i == "Client ID") id = i - 1 } }
-            $2 == "CLIENT_LIST" && name && id && $name == ENVIRON["WHO"] && $id ~ /^[0-9]+$/ { print $id }')
+            $2 == "CLIENT_LIST" && name && id && $name == ENVIRON["WHO"] "" && $id ~ /^[0-9]+$/ { print $id }')
         if [ -z "$clients" ]; then
             clear=$((clear + 1))
             [ "$clear" -lt 2 ] || break

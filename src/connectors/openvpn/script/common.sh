@@ -196,6 +196,13 @@ located() {
 # load: everything above, anew.
 load() {
     find_server
+    tries=0
+    # A server that runs a program is two processes for a moment.
+    while [ -n "$SEVERAL" ] && [ $tries -lt 5 ]; do
+        tries=$((tries + 1))
+        nap
+        find_server
+    done
     load_config
     located ca
     SERVER_CA=$LOCATED
@@ -217,6 +224,16 @@ load() {
         Gid:) SERVER_GID=$value ;;
         esac
     done <"/proc/$PID/status"
+}
+
+# has_database: whether the database of the CA can be read. openssl puts it aside for a moment when it writes it anew.
+has_database() {
+    tries=0
+    until [ -e "$CA_INDEX" ] || [ $tries -ge 5 ]; do
+        tries=$((tries + 1))
+        nap
+    done
+    [ -r "$CA_INDEX" ]
 }
 
 # readable FILE: whether the running server's user can read it: it gave its privileges up after it had started.

@@ -239,7 +239,7 @@ gather() {
     printf '%s' "$OTHERS" | while read -r other; do say other "$other"; done
     printf '%s\n' "$OPTIONS" | awk -F '\t' '$1 ~ /^(crl-verify|management|management-client|client-config-dir|ccd-exclusive|ca|capath|cert|pkcs12|status|log|log-append|auth-user-pass-verify|auth-user-pass-optional|auth-gen-token|plugin|verify-client-cert|client-cert-not-required|username-as-common-name|duplicate-cn|reneg-sec|chroot|x509-username-field|tls-verify|disable-occ)$/ { print "O\t" $0 }'
     if [ -n "$CA_INDEX" ]; then
-        if [ -r "$CA_INDEX" ]; then
+        if has_database; then
             sed "s/^/X$TAB/" "$CA_INDEX"
         else
             say ca-unreadable "$CA_INDEX"
