@@ -519,3 +519,36 @@ async fn a_configuration_changed_after_the_start_proves_nothing() {
     assert_eq!(found.words(DoorKind::Certificate).await, ["shut"]);
     assert!(!gateway.gets_in(&leaver) && gateway.gets_in(&bystander));
 }
+
+/// openssl writes other bytes than ASCII as `\xC3\xA9`, in the CA's database and where it prints a certificate; openvpn does not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_is_not_ascii_is_shut_and_none_that_looks_like_it() {
+    let gateway = Gateway::new("names", 16);
+    let leaver = gateway.issue("rené.zoë");
+    let others = [gateway.issue("rene.zoe"), gateway.issue("rene\u{301}.zoe\u{308}"), gateway.issue("renè.zoë")];
+    assert!(gateway.root("cat pki/index.txt").contains("CN=ren\\xC3\\xA9.zo\\xC3\\xAB\n"));
+    let mut theirs = gateway.tunnel(&leaver);
+    let mut tunnels: Vec<LabSession> = others.iter().map(|other| gateway.tunnel(other)).collect();
+    let mut found = find(&gateway, "rené.zoë").await;
+    assert_eq!(found.words(DoorKind::Certificate).await, ["open"]);
+    assert_eq!(found.words(DoorKind::Session).await, ["open"]);
+    let steps = found.steps(&gateway);
+    assert_eq!(steps.len(), 2, "one certificate, sessions: {steps:#?}");
+    all_done(found.apply(&steps).await);
+    for (door, look) in found.looks().await {
+        assert_eq!(look.verdict.word(), "shut", "{}: {look:?}", door.id);
+        let by_refusal = matches!(look.verdict, Verdict::Shut { proof: Proof::Refused, .. });
+        assert_eq!(by_refusal, door.kind == DoorKind::Certificate, "{look:?}");
+    }
+    assert!(!theirs.is_alive() && tunnels.iter_mut().all(LabSession::is_alive));
+    assert!(!gateway.gets_in(&leaver) && others.iter().all(|other| gateway.gets_in(other)));
+    assert_eq!(gateway.listed(), ["1001"]);
+    assert_eq!(found.apply(&steps).await, [Ok(Outcome::AlreadyDone), Ok(Outcome::AlreadyDone)]);
+    // Whoever shares its serial is told apart by the name, all the same.
+    gateway.root("echo 1002 >pki/serial; sed -i '/CN=rene.zoe$/d' pki/index.txt");
+    let twin = gateway.issue("jürgen");
+    let mut found = find(&gateway, "jürgen").await;
+    let results = found.apply(&found.only(&gateway, Action::Revoke)).await;
+    refused(&results[0], FaultKind::Protected);
+    assert!(gateway.gets_in(&twin) && gateway.gets_in(&others[0]));
+}
