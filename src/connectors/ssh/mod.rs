@@ -43,6 +43,7 @@ use async_trait::async_trait;
 use russh::keys::PrivateKey;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use tokio::sync::Semaphore;
 
 /// What this connector is.
 pub static MANIFEST: Manifest = Manifest {
@@ -73,6 +74,9 @@ pub static MANIFEST: Manifest = Manifest {
 struct HostAt {
     place: Place,
     target: Target,
+    /// Room for connections on which nobody logs in and that are kept all the same, over all runs: one. sshd lets only so many be open at
+    /// a time (MaxStartups, sshd_config(5)), and one that it refuses may be a colleague's.
+    keeping: Arc<Semaphore>,
 }
 
 /// A fleet of hosts.
