@@ -301,6 +301,61 @@ fn a_consumer_that_fails_its_check_stops_the_finish_loudly() {
     is_rotated(&lab, &service, "after resume");
 }
 
+/// A health check that complains with the value in its mouth, in every spelling that programs have for one.
+#[test]
+fn neither_value_is_in_what_a_health_check_says() {
+    let lab = Lab::shared();
+    let leaver = lab.person();
+    let service = lab.service("bastion");
+    let office = office(&lab, &leaver, &[&service]);
+    // An old value that is spelled otherwise everywhere.
+    let old = "o\u{eb}ld/p+w?\u{e9}>~ %41";
+    change_by_hand_with(&lab, &service, old, "|");
+    let script = format!("/etc/sunrise/{}.tell", service.name);
+    let tell = r#"#!/usr/bin/python3
+import base64, json, re, sys, urllib.parse
+values = [open(sys.argv[1]).read()] if len(sys.argv) > 2 else []
+values.append(re.search('PGPASSWORD="(.*)"', open(sys.argv[1] if len(sys.argv) < 3 else sys.argv[2]).read()).group(1))
+for value in values:
+    value = value.rstrip("\n")
+    spelled = [value, urllib.parse.quote(value, safe=""), re.sub("%..", lambda m: m.group().lower(), urllib.parse.quote(value, safe="")), urllib.parse.quote_plus(value),
+               base64.b64encode(value.encode()).decode(), base64.urlsafe_b64encode(value.encode()).decode(), json.dumps(value),
+               base64.b64encode(("portal:" + value).encode()).decode()]
+    print("I say", *spelled)
+sys.exit(0 if len(values) == 1 else 3)
+"#;
+    let put = format!("cat >{script} && chmod 755 {script}");
+    lab.feed(service.host, &["sh", "-ec", &put], tell.as_bytes());
+    let kept = format!("{script}.old");
+    lab.feed(service.host, &["sh", "-ec", &format!("cat >{kept}")], old.as_bytes());
+    office.edit("offboard.yaml", |text| {
+        let at = text.find(&format!("{}:\n", service.name)).unwrap();
+        let (head, tail) = text.split_at(at);
+        let line = tail.lines().find(|l| l.contains("health:")).unwrap().trim().to_string();
+        // Sick as soon as the new value stands there.
+        let file = &service.file;
+        let health = format!("health: [sh, -c, 'if grep -qF \"$(cat {kept})\" {file}; then {script} {file}; else {script} {kept} {file}; fi']");
+        format!("{head}{}", tail.replace(&line, &health))
+    });
+    let done = office.run(&leaver).expect(12);
+    let report = done.json();
+    let stuck = report["steps"].as_array().unwrap().iter().find(|s| s["outcome"] == "stuck").unwrap();
+    let note = stuck["note"].as_str().unwrap();
+    assert_eq!(note.matches(r#"I say … … … … … … "…" …"#).count(), 2, "{note}");
+    let new = lab.password_in_file(&service);
+    let journal = std::fs::read(office.path("journal/journal.sqlite")).unwrap();
+    let everything = format!("{}{}{}", done.out, done.err, String::from_utf8_lossy(&journal));
+    for value in [old, &new] {
+        let base64 = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, value);
+        for spelled in [value, &base64[..base64.len() - 4]] {
+            assert!(!everything.contains(spelled), "{spelled}");
+        }
+    }
+    assert!(
+        !everything.contains("o%C3%ABld") && !everything.contains("o%c3%abld") && !everything.contains("o\\\\u00ebld")
+    );
+}
+
 #[test]
 fn what_is_known_to_fail_changes_nothing_and_stops_no_other() {
     let lab = Lab::shared();
@@ -395,9 +450,14 @@ fn what_somebody_else_has_set_is_never_written_over_late() {
 }
 
 fn change_by_hand(lab: &Lab, service: &LabService, value: &str) {
+    change_by_hand_with(lab, service, value, "/");
+}
+
+/// `mark` stands nowhere in the value.
+fn change_by_hand_with(lab: &Lab, service: &LabService, value: &str, mark: &str) {
     lab.sql(&format!("ALTER ROLE \"{}\" PASSWORD '{value}'", service.role));
     let edit = format!(
-        "sed -i 's/PGPASSWORD=\"[^\"]*\"/PGPASSWORD=\"{value}\"/' {f}; /etc/sunrise/portal-reload {}",
+        "sed -i 's{mark}PGPASSWORD=\"[^\"]*\"{mark}PGPASSWORD=\"{value}\"{mark}' {f}; /etc/sunrise/portal-reload {}",
         service.name,
         f = service.file
     );

@@ -12,7 +12,7 @@
 //! | `discover`, `baseline` | accounts, doors and findings; what stood there first, and who could have planted what did not |
 //! | `held` | findings about what a leaver may have left behind where they could write |
 //! | `plan`, `apply` | steps, and what the script is told |
-//! | `rotate`, `envfile` | a consumer of a shared secret: one key of an env file, reload, health |
+//! | `rotate`, `envfile`, `spellings` | a consumer of a shared secret: one key of an env file, reload, health; no value in what they say |
 //! | `look` | verdicts |
 //! | `uses` | for a sweep: when accounts were last used, and which can be entered at all |
 //! | `check` | our own standing, and how sshd is set up |
@@ -29,6 +29,7 @@ mod look;
 mod plan;
 mod rotate;
 mod settings;
+mod spellings;
 mod survey;
 mod uses;
 
