@@ -13,7 +13,7 @@ use crate::store::{Asked, Claim, Kind, Store};
 use crate::wiring::House;
 use futures::FutureExt;
 use jiff::SignedDuration;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -60,8 +60,8 @@ pub(super) struct Shared {
     /// One at a time asks for a run.
     asking: Arc<Gate<()>>,
     beat: Mutex<Instant>,
-    /// What is wrong, by where it was found.
-    wrong: Mutex<HashMap<&'static str, String>>,
+    /// What is wrong, by its kind: how many, and what.
+    wrong: Mutex<BTreeMap<&'static str, (usize, String)>>,
 }
 
 impl Shared {
@@ -106,16 +106,16 @@ impl Shared {
         *self.beat.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes what is wrong `with` something, or that nothing is any more. Logged when it changes.
-    pub fn is_wrong(&self, with: &'static str, what: Option<String>) {
+    /// Notes `what` is wrong with something, and with how many of it; or that nothing is any more. Logged when it changes.
+    pub fn is_wrong(&self, with: &'static str, count: usize, what: Option<String>) {
         let mut wrong = self.wrong.lock().unwrap_or_else(PoisonError::into_inner);
-        if wrong.get(with) == what.as_ref() {
+        if wrong.get(with).map(|(_, what)| what) == what.as_ref() {
             return;
         }
         match what {
             Some(what) => {
                 tracing::error!(with, what, "something is wrong");
-                wrong.insert(with, what);
+                wrong.insert(with, (count, what));
             }
             None => {
                 tracing::info!(with, "right again");
@@ -124,11 +124,10 @@ impl Shared {
         }
     }
 
-    pub fn wrong(&self) -> Vec<String> {
+    /// What kinds of things are wrong, and with how many; what it is stands in the log.
+    pub fn wrong(&self) -> BTreeMap<&'static str, usize> {
         let wrong = self.wrong.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut all: Vec<String> = wrong.iter().map(|(with, what)| format!("{with}: {what}")).collect();
-        all.sort();
-        all
+        wrong.iter().map(|(with, (count, _))| (*with, *count)).collect()
     }
 
     /// The right to work on a run, when nobody else does.
