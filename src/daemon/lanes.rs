@@ -62,6 +62,8 @@ pub(super) struct Shared {
     beat: Mutex<Instant>,
     /// What is wrong, by its kind: how many, and what.
     wrong: Mutex<BTreeMap<&'static str, (usize, String)>>,
+    /// Why mail waits.
+    mail: Mutex<Option<Fault>>,
 }
 
 impl Shared {
@@ -79,6 +81,7 @@ impl Shared {
             asking: Arc::default(),
             beat: Mutex::new(Instant::now()),
             wrong: Mutex::default(),
+            mail: Mutex::default(),
         }
     }
 
@@ -128,6 +131,19 @@ impl Shared {
     pub fn wrong(&self) -> BTreeMap<&'static str, usize> {
         let wrong = self.wrong.lock().unwrap_or_else(PoisonError::into_inner);
         wrong.iter().map(|(with, (count, _))| (*with, *count)).collect()
+    }
+
+    /// Notes why mail waits, or that it does not. Logged when it changes.
+    pub fn mail_waits(&self, because: Option<Fault>) {
+        let mut mail = self.mail.lock().unwrap_or_else(PoisonError::into_inner);
+        if *mail == because {
+            return;
+        }
+        match &because {
+            Some(fault) => tracing::warn!(%fault, "mail waits"),
+            None => tracing::info!("mail goes on"),
+        }
+        *mail = because;
     }
 
     /// The right to work on a run, when nobody else does.
