@@ -292,6 +292,9 @@ fn a_consumer_that_fails_its_check_stops_the_finish_loudly() {
     assert!(stuck["hint"].as_str().unwrap().contains("offboard resume"), "{stuck:#}");
     assert!(report["findings"].to_string().contains("half rotated"), "{:#}", report["findings"]);
     assert_eq!(sealed(&office), "2", "both values stay sealed");
+    let refused = office.offboard(&["verify", report["run"].as_str().unwrap(), "--last"]).expect(13);
+    assert!(refused.err.contains("a rotation is half done"), "{}", refused.err);
+    assert_eq!(sealed(&office), "2", "and are not destroyed by a last look");
     own = lab.sql(&format!("SELECT count(*) FROM pg_stat_activity WHERE usename = '{}'", service.role));
     assert_ne!(own, "0");
     // Once it is well, resume goes on.
@@ -406,6 +409,32 @@ fn what_is_known_to_fail_changes_nothing_and_stops_no_other() {
     }
     assert_eq!(door(&report, &sound)["after"], "shut");
     is_rotated(&lab, &sound, "the sound one");
+}
+
+/// Whoever owns the directory may put a link in the place of the file that root is writing: root follows it nowhere.
+#[test]
+fn a_link_in_the_place_of_the_new_file_leads_nowhere() {
+    let lab = Lab::shared();
+    let leaver = lab.person();
+    let service = lab.service("web2");
+    let office = office(&lab, &leaver, &[&service]);
+    let (folder, prize) = (format!("/etc/sunrise/{}.d", service.name), format!("/root/{}.prize", service.name));
+    let swap = format!(
+        "printf prize >{prize}; chmod 604 {prize}
+         install -d -o 1600 -g 1600 {folder}; mv {file} {folder}/env; chown 1600:1600 {folder}/env; ln -s {folder}/env {file}
+         setsid setpriv --reuid 1600 --regid 1600 --clear-groups bash -c 'cd {folder}; until [ -e stop ]; do for f in .offboard.*; do
+           [ -f \"$f\" ] && [ ! -L \"$f\" ] && ln -sfn {prize} \"$f\" && echo >>swapped; done; done' </dev/null >/dev/null 2>&1 &",
+        file = service.file
+    );
+    assert!(lab.on("web2", &["bash", "-ec", &swap]).status.success());
+    office.edit("offboard.yaml", |text| {
+        text.replace(&format!("file: {}\n", service.file), &format!("file: {folder}/env\n"))
+    });
+    let done = office.run(&leaver);
+    assert!([Some(0), Some(12)].contains(&done.code), "{:?} {}", done.code, done.err);
+    let said = |text: &str| String::from_utf8(lab.on("web2", &["sh", "-c", text]).stdout).unwrap();
+    assert_ne!(said(&format!("touch {folder}/stop; cat {folder}/swapped")), "", "nobody put a link there");
+    assert_eq!(said(&format!("cat {prize}; stat -c ' %a %u' {prize}")), "prize 604 0\n");
 }
 
 #[test]

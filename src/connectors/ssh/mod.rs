@@ -28,6 +28,8 @@ mod link;
 mod look;
 mod plan;
 mod rotate;
+#[cfg(test)]
+mod script_tests;
 mod settings;
 mod spellings;
 mod survey;
