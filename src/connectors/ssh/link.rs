@@ -22,7 +22,7 @@ use tokio::time::Instant;
 const MOST: usize = 96 * 1024 * 1024;
 
 /// The script, without comments and indentation: it is sent once a connection.
-fn script() -> &'static str {
+pub(super) fn script() -> &'static str {
     static SCRIPT: OnceLock<String> = OnceLock::new();
     SCRIPT.get_or_init(|| {
         const PARTS: [&str; 5] = [
