@@ -480,7 +480,7 @@ async fn a_serial_that_two_people_have_is_not_revoked() {
 /// To awk, 10E2 is a number, and the same as 1000: the serial of the gateway's own certificate.
 #[tokio::test(flavor = "multi_thread")]
 async fn serials_that_look_like_one_number_are_two() {
-    let gateway = Gateway::new("numbers", 16);
+    let gateway = Gateway::new("numbers", 20);
     gateway.root("echo 10E2 >pki/serial");
     let leaver = gateway.issue("jane");
     let mut found = find(&gateway, "jane").await;
