@@ -4,8 +4,9 @@
 //! anything), that `look` changes nothing, that no secret is in any error, and that a bystander is never touched.
 
 use crate::model::{
-    Account, Action, Chain, Door, DoorId, DoorKind, Family, Fault, FaultKind, Finding, Fingerprint, Look, Outcome,
-    Part, PartKind, Person, PersonId, Phase, Place, PlaceId, Proof, Restored, SecretName, Seen, Step, SystemName, Undo,
+    Account, Action, Chain, CouldRead, Door, DoorId, DoorKind, Family, Fault, FaultKind, Finding, Fingerprint, Look,
+    Outcome, Part, PartKind, Person, PersonId, Phase, Place, PlaceId, Proof, Restored, SecretName, Seen, Step,
+    SystemName, Undo,
 };
 use async_trait::async_trait;
 use futures::stream::BoxStream;
@@ -288,6 +289,15 @@ pub trait Link: Send {
         let (object, _) = turn.part.object();
         Err(Fault::new(FaultKind::Misconfigured, format!("{}: cannot {} {object}", turn.secret, turn.phase))
             .because("systems of this kind take no part in rotations"))
+    }
+
+    /// Files at this place in which shared secrets are kept. From then on `discover` also asks who could read them, and `check` whether
+    /// everybody can.
+    fn watch(&mut self, _files: Vec<String>) {}
+
+    /// Which of those files the accounts of the last `discover` could read. Taken, not copied.
+    fn could_read(&mut self) -> Vec<CouldRead> {
+        Vec::new()
     }
 
     /// Hands over the sealed values of shared secrets, for looks at their doors.

@@ -566,3 +566,52 @@ fn a_consumer_that_is_given_up_holds_nobody_up() {
     let shown = office.offboard(&["secrets"]).out;
     assert!(shown.contains(&format!("by run {run}")) && shown.contains(&leaver.id) && !shown.contains(&new), "{shown}");
 }
+
+#[test]
+fn who_could_read_the_file_has_known_the_secret() {
+    let lab = Lab::shared();
+    let (leaver, bystander) = lab.look_alikes();
+    let (stranger, operator) = (lab.person(), lab.active_person());
+    let service = lab.service("db1");
+    let group = |how: &str| {
+        let done = lab.on("db1", &["gpasswd", how, &leaver.user, "portal"]);
+        assert!(done.status.success(), "{done:?}");
+    };
+    group("-a");
+    let office = office(&lab, &operator, &[&service]);
+    let reason = format!("could read {} on db1.sunrise.test (group portal)", service.file);
+    // One word may stand on the next line.
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let listed = words(&office.offboard(&["accounts", &leaver.id]).expect(0).out);
+    assert!(listed.contains(&reason), "{listed}");
+    let listed = office.offboard(&["accounts", &bystander.id]).expect(0).out;
+    assert!(!listed.contains(&service.name), "{listed}");
+    // Somebody who is neither in the group nor could become root leaves: nothing is rotated.
+    let first = verifier(&lab, &service);
+    let report = office.run(&stranger).expect(0).json();
+    assert!(doors(&report).iter().all(|(kind, _)| kind != "shared-secret"), "{report:#}");
+    assert_eq!(verifier(&lab, &service), first);
+    // What was evident before containment is on record: it does not matter that the leaver is in the group no more.
+    let other = self::office(&lab, &operator, &[&service]);
+    assert!(killed_at(&other, &leaver, "rotate::begun:1"));
+    group("-d");
+    let listed = office.offboard(&["accounts", &leaver.id]).expect(0).out;
+    assert!(!listed.contains(&service.name), "{listed}");
+    let report = resume(&other).expect(0).json();
+    all_shut(&report);
+    is_rotated(&lab, &service, "after resume");
+    assert!(door(&report, &service).to_string().contains(&reason), "{:#}", door(&report, &service));
+    assert!(lab.ssh(&bystander.key, &bystander.user, "db1"), "the look-alike still gets in");
+    // Everybody may read it: told, with what to do; and whoever has an account there may know it.
+    lab.on("db1", &["chmod", "604", &service.file]);
+    let warning = format!("everybody on db1.sunrise.test can read {}", service.file);
+    for command in ["secrets", "check"] {
+        let said = words(&office.offboard(&[command]).out);
+        assert!(said.contains(&warning) && said.contains("chmod o= "), "{command}: {said}");
+    }
+    let listed = words(&office.offboard(&["accounts", &bystander.id]).expect(0).out);
+    assert!(listed.contains("(everybody there)"), "{listed}");
+    lab.on("db1", &["chmod", "640", &service.file]);
+    let said = office.offboard(&["secrets"]).out;
+    assert!(said.contains(&service.name) && !said.contains("everybody"), "{said}");
+}

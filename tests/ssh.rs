@@ -1032,3 +1032,96 @@ async fn a_changed_sshd_config_and_another_name_service_are_noticed() {
     assert!(after.len() == 1 && after[0].contains("late line 1"), "{after:?}");
     assert_eq!(places(&mut *link).await, before);
 }
+
+/// Where a shared secret is kept: who could read it, by what; and that asking costs one program, and nothing where there is no such file.
+#[tokio::test]
+async fn who_could_read_a_watched_file_is_told_with_the_reason() {
+    let _turn = TURN.lock().await;
+    let (leaver, bystander, admin) = (somebody("reads"), somebody("readsx"), somebody("readsadm"));
+    on(
+        "bastion",
+        &format!(
+            "groupadd -g 1777 readers; groupadd vault; useradd -M -r svcwatch; cd /etc; mkdir -m 755 watched; cd watched
+             gpasswd -a {leaver} readers; gpasswd -a {admin} vault; mkdir locked; ln -s /etc/watched/locked alias
+             touch 'in group.env' all.env own.env private.env listed.env locked/inner.env svc.env
+             chmod 640 'in group.env' private.env; chgrp readers 'in group.env'; chgrp {leaver} private.env
+             chmod 604 all.env; chmod 600 own.env listed.env svc.env; chown {leaver} own.env; chown svcwatch svc.env; chmod 644 locked/inner.env; chmod 700 locked
+             echo '%vault ALL=(ALL:ALL) ALL
+             {bystander}x ALL=(ALL) ALL
+             Defaults:{bystander} !lecture
+             {leaver} , nobody ALL = (svcwatch) NOPASSWD: /bin/true' >/etc/sudoers.d/watched
+             python3 -c 'import os,struct; e=[(1,6,-1),(2,4,1),(4,0,-1),(16,4,-1),(32,0,-1)]
+os.setxattr(\"listed.env\",\"system.posix_acl_access\",struct.pack(\"<I\",2)+b\"\".join(struct.pack(\"<HHI\",t,p,i&0xffffffff) for t,p,i in e))'",
+            leaver = leaver.user,
+            bystander = bystander.user,
+            admin = admin.user
+        ),
+    );
+    let names = ["in group", "all", "own", "private", "listed", "locked/inner", "alias/inner", "svc", "gone"];
+    let files: Vec<String> = names.iter().map(|name| format!("/etc/watched/{name}.env")).collect();
+    let mut link = link("bastion").await;
+    let mut programs = Vec::new();
+    for watching in [Vec::new(), files.clone()] {
+        link.watch(watching);
+        // The first one reads how sshd is set up.
+        leaver.discover(&mut *link).await;
+        let began = processes_started("bastion");
+        leaver.discover(&mut *link).await;
+        programs.push(processes_started("bastion") - began);
+    }
+    let mut told = Vec::new();
+    for who in [&leaver, &bystander, &admin] {
+        who.discover(&mut *link).await;
+        let read: Vec<(String, String, bool)> = link
+            .could_read()
+            .into_iter()
+            .filter(|found| found.account == who.user)
+            .map(|found| (found.file["/etc/watched/".len()..].to_string(), found.how, found.root))
+            .collect();
+        told.push((read, link.findings()));
+    }
+    let open = link.check().await.unwrap().findings;
+    on("bastion", "rm -r /etc/watched /etc/sudoers.d/watched; userdel svcwatch; groupdel readers; groupdel vault");
+    println!("programs for one discovery: {programs:?}");
+    assert_eq!(programs[1], programs[0] + 1, "one program more");
+    let row = |file: &str, how: &str, root: bool| (format!("{file}.env"), how.to_string(), root);
+    let private = format!("group {}", leaver.user);
+    assert_eq!(
+        told[0].0,
+        [
+            row("in group", "group readers", false),
+            row("all", "everybody there", false),
+            row("own", "its owner", false),
+            row("private", &private, false),
+            row("svc", "sudo as svcwatch", false),
+        ]
+    );
+    assert_eq!(told[1].0, [row("all", "everybody there", false)]);
+    let by_root = "sudo, by /etc/sudoers.d/watched";
+    let all = names.iter().map(|name| match *name {
+        "all" => row(name, "everybody there", false),
+        _ => row(name, by_root, true),
+    });
+    assert_eq!(told[2].0, all.collect::<Vec<_>>());
+    // What nobody can say is said.
+    for (who, (_, findings)) in [&leaver, &bystander].iter().zip(&told) {
+        let words = format!("whether {} could read /etc/watched/listed.env cannot be told", who.user);
+        assert_eq!(findings.iter().filter(|f| f.what.contains(&words)).count(), 1, "{findings:#?}");
+        assert!(findings.iter().any(|f| f.what.contains("gone.env cannot be told")), "{findings:#?}");
+    }
+    let open: Vec<_> = open.iter().filter(|f| f.what.contains("/etc/watched/")).collect();
+    assert!(open.len() == 1 && open[0].what.contains("all.env") && open[0].hint.contains("chmod o= "), "{open:#?}");
+}
+
+/// Whoever has a key in root's account has everything there.
+#[tokio::test]
+async fn a_key_in_roots_account_reads_every_watched_file() {
+    let _turn = TURN.lock().await;
+    let leaver = somebody("rootreads");
+    let mut link = link("web2").await;
+    link.watch(vec!["/etc/shadow".into()]);
+    leaver.discover(&mut *link).await;
+    let read = link.could_read();
+    assert!(read.iter().any(|f| f.account == "root" && f.root && f.how == "user id 0"), "{read:#?}");
+    assert!(read.iter().all(|f| f.account != leaver.user && f.account != "deploy"), "{read:#?}");
+}

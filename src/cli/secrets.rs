@@ -31,7 +31,7 @@ pub async fn run(context: &Context, _: Args) -> Result<Exit, Failure> {
         },
         || serde_json::json!({ "secrets": secrets.iter().map(|s| json(s, last.get(&s.name))).collect::<Vec<_>>() }),
     );
-    let well = secrets.iter().all(|secret| secret.faults().next().is_none());
+    let well = secrets.iter().all(|secret| secret.faults().next().is_none() && secret.findings.is_empty());
     Ok(if well { Exit::Fine } else { Exit::Found })
 }
 
@@ -72,6 +72,6 @@ fn json(secret: &SecretHealth, last: Option<&(Timestamp, RunId)>) -> serde_json:
         .collect();
     serde_json::json!({
         "name": secret.name, "source": secret.secret.source, "consumers": secret.secret.consumers, "known_to": secret.secret.known_to,
-        "rotated_at": last.map(|(at, _)| at), "rotated_by": last.map(|(_, run)| run), "parts": parts, "fault": secret.fault,
+        "rotated_at": last.map(|(at, _)| at), "rotated_by": last.map(|(_, run)| run), "parts": parts, "fault": secret.fault, "findings": secret.findings,
     })
 }

@@ -1,11 +1,14 @@
 //! Rules for `offboard.yaml` that no type can express.
 
 use super::file::File;
-use crate::model::{Fingerprint, PersonId};
+use crate::model::{Fingerprint, PersonId, WorkerStatus};
 use crate::roster::{KeyOf, Roster};
 use crate::source::{Mistake, choices, did_you_mean, yaml};
 use russh::keys::ssh_key::{HashAlg, PublicKey};
 use std::collections::HashMap;
+
+/// Where fewer work, half of them is nobody in particular.
+const FEW: usize = 3;
 
 /// Every mistake of `file`, which was read from `document`, as far as it can be seen without any other file; and the declared keys.
 pub fn check(file: &File, document: &yaml::Document) -> (Vec<KeyOf>, Vec<Mistake>) {
@@ -221,6 +224,25 @@ pub fn people(file: &File, document: &yaml::Document, roster: &Roster) -> Vec<Mi
                 .help(format!("write the `id` of a row of {}", roster.input().file))
         })
         .collect()
+}
+
+/// Secrets that more than half of those who work here may know: whoever leaves, they are rotated.
+pub fn widely_known(file: &File, document: &yaml::Document, roster: &Roster) -> Vec<Mistake> {
+    let active: Vec<_> = roster.people().iter().filter(|person| person.status == WorkerStatus::Active).collect();
+    let mut warnings = Vec::new();
+    for (name, secret) in &file.secrets {
+        let knowing = active.iter().filter(|person| !secret.known_to.reasons(person, []).is_empty()).count();
+        if active.len() >= FEW && knowing * 2 > active.len() {
+            let path = ["secrets".into(), name.0.as_str().into(), "known-to".into()];
+            let title = format!("{knowing} of the {} people who work here may know the secret {name}", active.len());
+            warnings.push(
+                Mistake::warning("config", title)
+                    .spot(document.spot(&path, "more than half"))
+                    .help("give it to fewer: it is rotated whenever one of them leaves"),
+            );
+        }
+    }
+    warnings
 }
 
 /// Departments that may know a secret and that nobody in the roster is in: a word that is written wrong would rotate nothing. But the last one

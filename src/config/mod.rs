@@ -183,7 +183,9 @@ impl Config {
 
     /// What somebody should look at in what the configuration says of people.
     pub fn warnings_about_people(&self, roster: &Roster) -> Vec<Mistake> {
-        check::departments(&self.file, &self.document, roster)
+        let mut warnings = check::departments(&self.file, &self.document, roster);
+        warnings.extend(check::widely_known(&self.file, &self.document, roster));
+        warnings
     }
 
     fn at(&self, system: &SystemName, label: &str) -> crate::source::Spot {

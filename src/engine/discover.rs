@@ -2,7 +2,9 @@
 
 use super::{Halt, Run, guard};
 use crate::connector::{Link, Scope};
-use crate::model::{Account, Event, Fault, FaultKind, Finding, FindingKind, MatchRule, Owner, Person, PersonId, Place};
+use crate::model::{
+    Account, CouldRead, Event, Fault, FaultKind, Finding, FindingKind, MatchRule, Owner, Person, PersonId, Place,
+};
 use crate::roster::Matcher;
 use futures::StreamExt;
 use std::sync::PoisonError;
@@ -26,6 +28,16 @@ pub(super) fn concerning(mut account: Account, leaver: &PersonId) -> Option<Acco
         return None;
     }
     Some(account)
+}
+
+/// Of what the accounts of a place could read, what concerns the leaver: `accounts` are those that do.
+pub(super) fn could_read(all: Vec<CouldRead>, accounts: &[Account], leaver: &PersonId) -> Vec<CouldRead> {
+    let theirs = |mut found: CouldRead| {
+        let account = accounts.iter().find(|a| a.place == found.place && a.native_id == found.account)?;
+        found.own = account.owner.person() == Some(leaver);
+        Some(found)
+    };
+    all.into_iter().filter_map(theirs).collect()
 }
 
 /// What records an account; the journal seals its before-image in the same commit.
@@ -85,6 +97,11 @@ impl Run<'_> {
             link.baseline().filter(|_| baseline && self.recorder.read(|s| !s.baselines.contains_key(&place.id)))
         {
             events.push(Event::Baseline { place: place.id.clone(), seen });
+        }
+        let mut found_out = could_read(link.could_read(), &accounts, &person.id);
+        self.recorder.read(|s| found_out.retain(|one| !s.could_read.contains(one)));
+        if !found_out.is_empty() {
+            events.push(Event::CouldRead { found: found_out });
         }
         let admitted = self.within_limits(&accounts);
         if admitted.is_ok() {

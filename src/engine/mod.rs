@@ -116,7 +116,12 @@ impl Engine {
     /// Connects to a place, in turn.
     async fn open(&self, connector: &dyn Connector, place: &Place, cx: &Cx) -> Result<Box<dyn Link>, Fault> {
         let _slot = self.opening.acquire().await;
-        self.in_time(&format!("{}: connecting", place.id), 3, connector.open(place, cx)).await?
+        let mut link = self.in_time(&format!("{}: connecting", place.id), 3, connector.open(place, cx)).await??;
+        let watched = self.files_of_secrets(place);
+        if !watched.is_empty() {
+            link.watch(watched);
+        }
+        Ok(link)
     }
 
     /// A backstop: connectors bound their own operations by `Cx::timeout`; whatever takes `factor` times as long hangs.

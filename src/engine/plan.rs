@@ -1,10 +1,10 @@
 //! From accounts to steps: the playbook says which actions, the connectors say how, the guard says what not.
 
-use super::discover::{concerning, left_alone};
+use super::discover::{concerning, could_read, left_alone};
 use super::{Engine, Halt, Run, guard, rotate};
 use crate::connector::{Connector, Scope};
 use crate::model::{
-    Account, Action, DoorKind, Fault, Finding, Person, PersonId, Place, RunState, Step, StepId, Verdict,
+    Account, Action, CouldRead, DoorKind, Fault, Finding, Person, PersonId, Place, RunState, Step, StepId, Verdict,
 };
 use crate::playbook::Playbook;
 use futures::StreamExt;
@@ -164,39 +164,45 @@ impl Engine {
     pub async fn draft(&self, person: &Person, playbook: Option<&Playbook>) -> Draft {
         let learned = &self.matcher.nothing_learned();
         let mut places = Vec::new();
+        let mut read: Vec<CouldRead> = Vec::new();
         for _ in 0..2 {
             let news = &AtomicBool::new(false);
-            places = join_all(self.places().into_iter().map(|(connector, place)| {
+            let drafts = join_all(self.places().into_iter().map(|(connector, place)| {
                 let scope = Scope::People(vec![self.wanted(person, learned)]);
                 async move {
                     let mut findings = Vec::new();
-                    let found = self.inventory(&*connector, &place, &scope, &mut findings).await.map(|accounts| {
-                        let mut mine = Vec::new();
-                        for mut account in accounts {
-                            self.matcher.assign(&mut account, learned);
-                            news.fetch_or(learned.learn(&account), Ordering::SeqCst);
-                            findings.extend(left_alone(&self.matcher, &account, person));
-                            mine.extend(concerning(account, &person.id));
-                        }
-                        mine
-                    });
+                    let mut read = Vec::new();
+                    let found =
+                        self.inventory(&*connector, &place, &scope, &mut findings, &mut read).await.map(|accounts| {
+                            let mut mine = Vec::new();
+                            for mut account in accounts {
+                                self.matcher.assign(&mut account, learned);
+                                news.fetch_or(learned.learn(&account), Ordering::SeqCst);
+                                findings.extend(left_alone(&self.matcher, &account, person));
+                                mine.extend(concerning(account, &person.id));
+                            }
+                            mine
+                        });
                     let accounts = found.as_deref().unwrap_or_default();
+                    let read = could_read(read, accounts, &person.id);
                     let planned = playbook.map(|p| steps(p, &*connector, accounts, &person.id)).unwrap_or_default();
                     let steps = planned
                         .into_iter()
                         .flat_map(|(stage, steps)| steps.into_iter().map(move |(_, s)| (stage.clone(), s)))
                         .collect();
-                    DraftPlace { place, found, steps, findings }
+                    (DraftPlace { place, found, steps, findings }, read)
                 }
             }))
             .await;
+            let (drafted, all): (Vec<_>, Vec<_>) = drafts.into_iter().unzip();
+            (places, read) = (drafted, all.into_iter().flatten().collect());
             if !news.load(Ordering::SeqCst) {
                 break;
             }
         }
         let accounts = places.iter().filter_map(|place| place.found.as_ref().ok()).flatten();
         let memberships = rotate::memberships(accounts.flat_map(|account| &account.doors));
-        for (account, steps) in self.draft_rotations(person, playbook, &memberships) {
+        for (account, steps) in self.draft_rotations(person, playbook, &memberships, &read) {
             for draft in &mut places {
                 draft.steps.extend(steps.iter().filter(|(_, step)| step.place == draft.place.id).cloned());
             }
@@ -213,7 +219,8 @@ impl Engine {
 
     /// Everything one system holds, with its owner.
     pub async fn inventory_of(&self, connector: &dyn Connector, place: &Place) -> Result<Vec<Account>, Fault> {
-        let mut accounts = self.inventory(connector, place, &Scope::Everything, &mut Vec::new()).await?;
+        let mut accounts =
+            self.inventory(connector, place, &Scope::Everything, &mut Vec::new(), &mut Vec::new()).await?;
         for account in &mut accounts {
             self.matcher.assign(account, &self.matcher.nothing_learned());
         }
@@ -226,6 +233,7 @@ impl Engine {
         place: &Place,
         scope: &Scope,
         findings: &mut Vec<Finding>,
+        read: &mut Vec<CouldRead>,
     ) -> Result<Vec<Account>, Fault> {
         // No witness is ever derived here: nothing is applied.
         let cx = self.cx(vec![0; 32].into());
@@ -238,6 +246,7 @@ impl Engine {
             }
         }
         findings.extend(link.findings());
+        read.extend(link.could_read());
         Ok(accounts)
     }
 }

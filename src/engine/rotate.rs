@@ -18,11 +18,11 @@ pub use health::{PartHealth, SecretHealth};
 use super::Engine;
 use crate::connector::Connector;
 use crate::model::{
-    Account, Action, Door, DoorId, DoorKind, Fault, FaultKind, Identity, MatchRule, Owner, Part, Person, Phase, Place,
-    RunState, SecretName, SharedSecret, Step, StepId, short_id,
+    Account, Action, CouldRead, Door, DoorId, DoorKind, Fault, FaultKind, Identity, MatchRule, Owner, Part, Person,
+    Phase, Place, RunState, SecretName, SharedSecret, Step, StepId, short_id,
 };
 use crate::playbook::Playbook;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 const PHASES: [Phase; 4] = [Phase::Create, Phase::Set, Phase::Test, Phase::Finish];
@@ -173,11 +173,33 @@ impl Engine {
         self
     }
 
-    /// The secrets that `person`, who holds these memberships, may know.
-    pub(super) fn known_to(&self, person: &Person, memberships: &[String]) -> Vec<Result<Rotation, Fault>> {
+    /// The files at the place in which shared secrets are kept.
+    pub(super) fn files_of_secrets(&self, place: &Place) -> Vec<String> {
+        let consumers = self.secrets.values().flat_map(|secret| &secret.consumers);
+        let here = consumers.filter(|c| c.system == place.system && c.place == place.address);
+        let files: BTreeSet<String> = here.map(|c| c.file.clone()).collect();
+        files.into_iter().collect()
+    }
+
+    /// The secrets that `person`, who holds these memberships and could read these files, may know.
+    pub(super) fn known_to(
+        &self,
+        person: &Person,
+        memberships: &[String],
+        could_read: &[CouldRead],
+    ) -> Vec<Result<Rotation, Fault>> {
         let mut known = Vec::new();
         for (name, secret) in &self.secrets {
-            let why = secret.known_to.reasons(person, memberships.iter().map(String::as_str));
+            let mut why = secret.known_to.reasons(person, memberships.iter().map(String::as_str));
+            for consumer in &secret.consumers {
+                let place = Place::new(&consumer.system, &consumer.place);
+                let read = could_read.iter().filter(|found| found.place == place.id && found.file == consumer.file);
+                for reason in read.map(|found| found.reason(&place.address)) {
+                    if !why.contains(&reason) {
+                        why.push(reason);
+                    }
+                }
+            }
             if !why.is_empty() {
                 known.push(self.rotation(name, secret, why));
             }
@@ -209,9 +231,10 @@ impl Engine {
         person: &Person,
         playbook: Option<&Playbook>,
         memberships: &[String],
+        could_read: &[CouldRead],
     ) -> Vec<(Account, Vec<(String, Step)>)> {
         let mut drafts = Vec::new();
-        for rotation in self.known_to(person, memberships).into_iter().flatten() {
+        for rotation in self.known_to(person, memberships, could_read).into_iter().flatten() {
             let stage = playbook.and_then(|playbook| stage_for(playbook, &*rotation.source.connector));
             let steps = match stage {
                 Some(stage) => {

@@ -81,7 +81,7 @@ pub enum MatchRule {
     PlantedDuringRun,
     /// The door belongs to an account that is the person's.
     OwnAccount,
-    /// `offboard.yaml` says that the person may know the secret.
+    /// `offboard.yaml` says that the person may know the secret, or they could read it where it is kept.
     KnowsSecret,
 }
 

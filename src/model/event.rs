@@ -1,8 +1,8 @@
 //! What the journal records of a run, in order. The report and `resume` know nothing but these.
 
 use super::{
-    Account, Digest, DoorId, Evidence, Fault, Finding, Look, Outcome, Person, Place, PlaceId, SealedId, Seen, Step,
-    StepId, SweepFinding, SweepRequest, SweepSeen, Which,
+    Account, CouldRead, Digest, DoorId, Evidence, Fault, Finding, Look, Outcome, Person, Place, PlaceId, SealedId,
+    Seen, Step, StepId, SweepFinding, SweepRequest, SweepSeen, Which,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -148,6 +148,12 @@ pub enum Event {
         account: Box<Account>,
         /// Where the before-image is sealed.
         facts: Option<SealedId>,
+    },
+    /// Accounts of the leaver's, or into which they had a way, could read files in which shared secrets are kept. Recorded before anything
+    /// is taken away there.
+    CouldRead {
+        /// Which account, which file, and by what.
+        found: Vec<CouldRead>,
     },
     /// Something for people.
     Noted {

@@ -1,8 +1,8 @@
 //! A run, folded from its records. `status`, `resume` and the report all read this one fold.
 
 use super::{
-    Account, Action, Actor, Clocks, Door, DoorId, Event, Evidence, Fault, Finding, FindingKind, Look, LookAt, Outcome,
-    Place, PlaceId, Record, RunRequest, RunVerdict, SealedId, Seen, Step, StepId, Verdict, Which,
+    Account, Action, Actor, Clocks, CouldRead, Door, DoorId, Event, Evidence, Fault, Finding, FindingKind, Look,
+    LookAt, Outcome, Place, PlaceId, Record, RunRequest, RunVerdict, SealedId, Seen, Step, StepId, Verdict, Which,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -142,6 +142,8 @@ pub struct RunState {
     pub places: BTreeMap<PlaceId, PlaceState>,
     /// Accounts by place and native id, without `facts`.
     pub accounts: BTreeMap<(PlaceId, String), (Account, Option<SealedId>)>,
+    /// Files of shared secrets that the leaver could read.
+    pub could_read: Vec<CouldRead>,
     /// Doors that the leaver holds.
     pub doors: BTreeMap<DoorId, DoorState>,
     /// Steps, in the order in which they were planned.
@@ -179,6 +181,7 @@ impl RunState {
             request: RunRequest { places: Vec::new(), ..(**request).clone() },
             places: BTreeMap::new(),
             accounts: BTreeMap::new(),
+            could_read: Vec::new(),
             doors: BTreeMap::new(),
             steps: Vec::new(),
             findings: Vec::new(),
@@ -240,6 +243,13 @@ impl RunState {
                 self.baselines.entry(place.clone()).or_insert_with(|| seen.clone());
             }
             Event::Found { account, facts } => self.found(at, account, facts.as_ref()),
+            Event::CouldRead { found } => {
+                for one in found {
+                    if !self.could_read.contains(one) {
+                        self.could_read.push(one.clone());
+                    }
+                }
+            }
             Event::Noted { finding } => {
                 if !self.findings.contains(finding) {
                     self.findings.push(finding.clone());

@@ -1,6 +1,6 @@
 //! References to secrets, and secrets that are shared. Values travel as `secrecy::SecretString` and are never part of the model.
 
-use super::{Person, SystemName};
+use super::{Person, PlaceId, SystemName};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -82,7 +82,7 @@ pub struct SecretConsumer {
     pub from: Vec<std::net::IpAddr>,
 }
 
-/// Who may know a secret. Any of the three is enough.
+/// Who may know a secret, besides those who could read it where it is kept. Any of the three is enough.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct KnownTo {
@@ -125,6 +125,36 @@ impl KnownTo {
             }
         }
         reasons
+    }
+}
+
+/// An account that could read a file in which a shared secret is kept, as the place showed it before anything was taken away.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CouldRead {
+    /// Where.
+    pub place: PlaceId,
+    /// The account's `native_id`.
+    pub account: String,
+    /// Whether the account is the leaver's own; otherwise they had a way into it. A connector says no, the engine knows.
+    pub own: bool,
+    /// The file, as `offboard.yaml` names it.
+    pub file: String,
+    /// By what: `group portal`.
+    pub how: String,
+    /// Whether it is by becoming root, who can read everything there.
+    pub root: bool,
+}
+
+impl CouldRead {
+    /// Why the leaver may know what is kept there, a few words. `address` is how people name the place.
+    pub fn reason(&self, address: &str) -> String {
+        let Self { account, file, how, .. } = self;
+        let how = if self.own { how.clone() } else { format!("as {account}, {how}") };
+        if self.root {
+            format!("could become root on {address} ({how})")
+        } else {
+            format!("could read {file} on {address} ({how})")
+        }
     }
 }
 
@@ -236,6 +266,23 @@ impl Seen {
 mod tests {
     use super::*;
     use crate::model::{PersonId, WorkerStatus};
+
+    #[test]
+    fn what_was_found_is_told_with_the_account() {
+        let mut found = CouldRead {
+            place: PlaceId("fleet/web1".into()),
+            account: "deploy".into(),
+            own: false,
+            file: "/etc/portal.env".into(),
+            how: "group portal".into(),
+            root: false,
+        };
+        assert_eq!(found.reason("web1"), "could read /etc/portal.env on web1 (as deploy, group portal)");
+        found.own = true;
+        assert_eq!(found.reason("web1"), "could read /etc/portal.env on web1 (group portal)");
+        found.root = true;
+        assert_eq!(found.reason("web1"), "could become root on web1 (group portal)");
+    }
 
     #[test]
     fn who_may_know_a_secret_is_told_with_the_reason() {

@@ -220,6 +220,29 @@ fn a_department_that_nobody_is_in_is_warned_of() {
 }
 
 #[test]
+fn a_secret_that_most_people_may_know_is_warned_of() {
+    let secret = SECRET.replace("people: [E1042]", "people: [E1042], departments: [nurses]");
+    let folder = folder(&(GOOD.to_string() + &secret));
+    let warnings = |rows: &[&str]| {
+        let head = "id,name,e-mail,user name,status,department\nE1042,Jane Roe,jane.roe@example.com,jroe,active,it\n";
+        let rows: String =
+            rows.iter().enumerate().map(|(n, row)| format!("E{n},P{n},p{n}@example.com,p{n},{row}\n")).collect();
+        fs::write(folder.path().join("roster.csv"), head.to_string() + &rows).unwrap();
+        let config = load(&folder).unwrap();
+        let warnings = config.warnings_about_people(&config.roster().unwrap());
+        warnings.iter().map(|warning| warning.render(false)).collect::<Vec<_>>()
+    };
+    let many = warnings(&["active,nurses", "active,it", "terminated,it"]);
+    assert!(
+        many.len() == 1 && many[0].contains("2 of the 3 people who work here may know the secret portal-db"),
+        "{many:?}"
+    );
+    // Half of them is not more than half; and of two, one is nobody in particular.
+    assert_eq!(warnings(&["active,nurses", "active,it", "active,it"]), [""; 0]);
+    assert_eq!(warnings(&["active,nurses", "terminated,it"]), [""; 0]);
+}
+
+#[test]
 fn the_good_configuration_is_read() {
     let folder = folder(GOOD);
     let config = load(&folder).unwrap();

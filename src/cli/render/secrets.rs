@@ -1,5 +1,6 @@
 //! Shared secrets: who may know them, when they were last rotated, and whether they could be.
 
+use super::house::finding;
 use super::{Style, fault, line};
 use crate::engine::SecretHealth;
 use crate::model::{PartKind, RunId};
@@ -35,6 +36,9 @@ pub fn secret(secret: &SecretHealth, last: Option<&(Timestamp, RunId)>, now: Tim
             Some(_) => style.toned(Tone::Stuck, "not well"),
         };
         out.push_str(&format!("  {kind:<10} {}: {well}\n", line(&part.what)));
+    }
+    for found in &secret.findings {
+        out.push_str(&finding(found, 4, style));
     }
     for problem in secret.faults() {
         let told = fault(problem, style);

@@ -5,7 +5,7 @@ use super::settings::is_plain;
 use super::survey::{Standing, Survey, Unix};
 use crate::connector::{Scope, Wanted};
 use crate::model::{
-    Account, Door, DoorKind, Finding, FindingKind, Fingerprint, Identity, MatchRule, Owner, PersonId, Place,
+    Account, CouldRead, Door, DoorKind, Finding, FindingKind, Fingerprint, Identity, MatchRule, Owner, PersonId, Place,
 };
 use crate::wire::shell::printable;
 use serde_json::json;
@@ -23,7 +23,7 @@ pub(super) struct Sought {
     /// Their user names and full names.
     pub(super) names: Vec<(String, String)>,
     /// Whether everything is wanted.
-    everything: bool,
+    pub(super) everything: bool,
 }
 
 impl Sought {
@@ -73,6 +73,7 @@ fn names_of(wanted: &Wanted, place: &Place) -> BTreeSet<String> {
 pub(super) struct Found {
     pub accounts: Vec<Account>,
     pub findings: Vec<Finding>,
+    pub could_read: Vec<CouldRead>,
 }
 
 /// What discovery is made from.
@@ -83,6 +84,8 @@ pub(super) struct Discovery<'a> {
     pub sought: &'a Sought,
     pub survey: &'a Survey,
     pub baseline: &'a Baseline,
+    /// Files that hold shared secrets.
+    pub watching: &'a [String],
 }
 
 /// Brings `baseline` up to date with who can write where, before [`Discovery::found`] asks it. Whoever has root here could write anywhere; yet
@@ -126,7 +129,7 @@ pub(super) fn note_writers(sought: &Sought, survey: &Survey, baseline: &mut Base
 impl Discovery<'_> {
     /// Accounts in scope with their doors, and what people should look at.
     pub(super) fn found(&self) -> Found {
-        let mut found = Found { accounts: Vec::new(), findings: self.findings() };
+        let mut found = Found { accounts: Vec::new(), findings: self.findings(), could_read: Vec::new() };
         let mut by_account: BTreeMap<&str, Vec<&Standing>> = BTreeMap::new();
         for standing in &self.survey.standing {
             by_account.entry(&self.survey.file_of(standing).account).or_default().push(standing);
@@ -179,6 +182,7 @@ impl Discovery<'_> {
         self.held_processes(&mut found.findings);
         self.other_names(&mut found.findings);
         self.root_was_theirs(&mut found.findings);
+        found.could_read = self.could_read(&found.accounts, &mut found.findings);
         found
     }
 

@@ -3,11 +3,11 @@
 use super::baseline::Baseline;
 use super::discover::{Discovery, MOST_KEYS, Sought, note_writers};
 use super::survey::Survey;
-use super::{Fleet, HostAt};
 use super::uses::Uses;
+use super::{Fleet, HostAt, watched};
 use crate::connector::{Cx, Health, LastUse, Link, Scope, Taken, Turn};
 use crate::model::{
-    Account, Door, DoorKind, Fault, FaultKind, Finding, FindingKind, Fingerprint, Look, Outcome, Restored, Step, Undo,
+    Account, CouldRead, Door, DoorKind, Fault, FaultKind, Finding, FindingKind, Fingerprint, Look, Outcome, Restored, Step, Undo,
 };
 use crate::wire::shell::{CallError, Closed, Kept, Login, Script, Shell};
 use async_trait::async_trait;
@@ -55,6 +55,15 @@ struct Recent {
     jobs_of: BTreeSet<String>,
 }
 
+/// The call that describes these files; none for none.
+pub(super) fn watch(files: &[String]) -> String {
+    if files.is_empty() {
+        return String::new();
+    }
+    let files: Vec<String> = files.iter().map(|file| quoted(file)).collect();
+    format!("watch {} </dev/null\n", files.join(" "))
+}
+
 /// `text` as one word of the shell.
 pub(super) fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))
@@ -69,6 +78,9 @@ pub(super) struct SshLink {
     /// What the run first saw here, and who could have changed it since.
     baseline: Option<Baseline>,
     findings: Vec<Finding>,
+    /// Files that hold shared secrets, and who could read them.
+    watching: Vec<String>,
+    could_read: Vec<CouldRead>,
     /// Until the next call.
     recent: Option<Recent>,
     /// Of the last sweep.
@@ -114,6 +126,8 @@ impl SshLink {
             script,
             baseline,
             findings: Vec::new(),
+            watching: Vec::new(),
+            could_read: Vec::new(),
             recent: None,
             uses: None,
             kept: HashMap::new(),
@@ -239,7 +253,8 @@ impl SshLink {
             keep_new: self.baseline.clone(),
             ..Survey::default()
         };
-        let survey = self.call(&format!("survey {}", names.join(" ")), survey).await?;
+        let watching = if sought.everything { Vec::new() } else { self.watching.clone() };
+        let survey = self.call(&format!("{}survey {}", watch(&watching), names.join(" ")), survey).await?;
         let read = Instant::now();
         let mut survey = self.complete(survey)?;
         let mut baseline = self.baseline.take().unwrap_or_else(|| Baseline::of(&survey));
@@ -260,6 +275,11 @@ impl SshLink {
         if !held.is_empty() {
             more.push_str(&format!("others {} </dev/null\n", held.join(" ")));
         }
+        let groups = watched::unlisted_groups(&survey);
+        if !groups.is_empty() {
+            let groups: Vec<String> = groups.iter().map(u32::to_string).collect();
+            more.push_str(&format!("groups_called {} </dev/null\n", groups.join(" ")));
+        }
         if !more.is_empty() {
             survey = self.call(&more, survey).await?;
         }
@@ -271,9 +291,11 @@ impl SshLink {
             sought: &sought,
             survey: &survey,
             baseline: &baseline,
+            watching: &watching,
         };
         let found = discovery.found();
         self.findings = found.findings;
+        self.could_read = found.could_read;
         self.blobs.extend(survey.blobs.drain());
         self.recent = Some(Recent { survey, read, jobs_of: sought.own.into_keys().collect() });
         Ok(found.accounts)
@@ -283,8 +305,11 @@ impl SshLink {
 #[async_trait]
 impl Link for SshLink {
     async fn check(&mut self) -> Result<Health, Fault> {
-        let survey = self.call("health", Survey::default()).await?;
-        Ok(super::check::health(&self.host, &survey))
+        let call = format!("{}WATCHING=\nhealth", watch(&self.watching));
+        let survey = self.call(&call, Survey::default()).await?;
+        let mut health = super::check::health(&self.host, &survey);
+        health.findings.extend(survey.watched.open_to_all(&self.host.place));
+        Ok(health)
     }
 
     fn discover<'a>(&'a mut self, scope: &'a Scope) -> BoxStream<'a, Result<Account, Fault>> {
@@ -323,6 +348,14 @@ impl Link for SshLink {
 
     fn findings(&mut self) -> Vec<Finding> {
         std::mem::take(&mut self.findings)
+    }
+
+    fn watch(&mut self, files: Vec<String>) {
+        self.watching = files;
+    }
+
+    fn could_read(&mut self) -> Vec<CouldRead> {
+        std::mem::take(&mut self.could_read)
     }
 
     fn baseline(&self) -> Option<serde_json::Value> {

@@ -10,6 +10,7 @@
 //! | `link` | one connection: what each call sends and reads |
 //! | `survey`, `keys` | what the host says; lines of authorized_keys as sshd reads them |
 //! | `discover`, `baseline` | accounts, doors and findings; what stood there first, and who could have planted what did not |
+//! | `watched` | who could read the files in which shared secrets are kept |
 //! | `held` | findings about what a leaver may have left behind where they could write |
 //! | `plan`, `apply` | steps, and what the script is told |
 //! | `rotate`, `envfile`, `spellings` | a consumer of a shared secret: one key of an env file, reload, health; no value in what they say |
@@ -34,6 +35,7 @@ mod settings;
 mod spellings;
 mod survey;
 mod uses;
+mod watched;
 
 pub use settings::{Settings, build};
 

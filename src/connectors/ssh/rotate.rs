@@ -4,7 +4,8 @@
 //! Commands are lists of arguments. The value is in none of them: it travels inside the file, over the script's standard input.
 
 use super::envfile;
-use super::link::{SshLink, quoted};
+use super::link::{SshLink, quoted, watch};
+use super::survey::Survey;
 use super::spellings::without;
 use crate::connector::{Taken, Turn};
 use crate::model::{Digest, Fault, FaultKind, Outcome, Part, Phase, SecretConsumer, short_id};
@@ -68,6 +69,8 @@ impl<'t> Work<'_, 't> {
         taken.seen.addresses.sort();
         taken.seen.addresses.dedup();
         taken.value = Some(held.value);
+        let call = format!("{}WATCHING=", watch(std::slice::from_ref(&self.consumer.file)));
+        taken.findings = self.link.call(&call, Survey::default()).await?.watched.open_to_all(&self.link.host.place);
         Ok(taken)
     }
 

@@ -2,6 +2,7 @@
 
 use super::baseline::Baseline;
 use super::keys;
+use super::watched::{SudoRule, Watched};
 use crate::model::Fingerprint;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -140,6 +141,12 @@ pub struct Survey {
     pub orphans: Vec<Orphan>,
     /// Groups that are called as an account that was asked for, with their numbers.
     pub namesakes: HashMap<String, u32>,
+    /// The files that hold shared secrets, where they were asked for.
+    pub watched: Watched,
+    /// Groups that grant nothing by themselves, where files are watched.
+    pub other_groups: Vec<Group>,
+    /// What sudo lets whom do, where files are watched.
+    pub sudo: Vec<SudoRule>,
     /// Files of sudo's and cron's that name an account.
     pub mentions: Vec<(String, String)>,
     pub traces: HashMap<u32, Trace>,
@@ -159,6 +166,9 @@ impl Survey {
             return self.key(rest);
         }
         let text = String::from_utf8_lossy(line);
+        if self.watched.listing && !text.starts_with("Z\t") {
+            return self.watched.line(&text);
+        }
         let (tag, rest) = text.split_once('\t').unwrap_or((&text, ""));
         match tag {
             "A" => self.account(rest),
@@ -177,8 +187,13 @@ impl Survey {
                 }
             }
             "C" => self.config(rest),
+            "D" => {
+                if let [who, run_as, file] = rest.splitn(3, '\t').collect::<Vec<_>>()[..] {
+                    self.sudo.push(SudoRule { who: who.into(), run_as: run_as.into(), file: file.into() });
+                }
+            }
             "F" => self.file(rest),
-            "G" => self.group(rest),
+            "G" => self.groups.extend(group(rest)),
             "H" => self.shadow(rest),
             "I" => {
                 let (key, value) = rest.split_once('\t').unwrap_or((rest, ""));
@@ -222,6 +237,7 @@ impl Survey {
             "R" => self.answer(rest),
             "S" => self.session(rest),
             "T" => self.trace(rest),
+            "V" => self.other_groups.extend(group(rest)),
             "X" => {
                 if let Some((account, path)) = rest.split_once('\t') {
                     self.odd.push((account.into(), path.into()));
@@ -234,7 +250,12 @@ impl Survey {
                     self.namesakes.insert(name.into(), gid);
                 }
             }
+            "w" => match rest.split_once('\t') {
+                Some((file, real)) => self.watched.files.push((file.into(), real.into())),
+                None => self.watched.listing = true,
+            },
             "Z" => {
+                self.watched.listing = false;
                 self.done.insert(rest.into());
             }
             _ => {}
@@ -300,16 +321,6 @@ impl Survey {
         });
     }
 
-    fn group(&mut self, rest: &str) {
-        let f: Vec<&str> = rest.split(':').collect();
-        if let [name, _, gid, members] = f[..]
-            && let Ok(gid) = gid.parse()
-        {
-            let members = members.split(',').filter(|m| !m.is_empty()).map(Into::into).collect();
-            self.groups.push(Group { name: name.into(), gid, members });
-        }
-    }
-
     fn shadow(&mut self, rest: &str) {
         if let [name, expires, password] = fields(rest)[..] {
             let shadow = Shadow { expires: expires.parse().ok(), password: password.into() };
@@ -373,6 +384,13 @@ impl Survey {
             (primary || group.members.iter().any(|m| m == name)).then_some((group, primary))
         })
     }
+}
+
+/// A line of group(5).
+fn group(rest: &str) -> Option<Group> {
+    let [name, _, gid, members] = rest.split(':').collect::<Vec<_>>()[..] else { return None };
+    let members = members.split(',').filter(|m| !m.is_empty()).map(Into::into).collect();
+    Some(Group { name: name.into(), gid: gid.parse().ok()?, members })
 }
 
 fn fields(rest: &str) -> Vec<&str> {

@@ -47,8 +47,9 @@ struct Chain<'a> {
 impl Run<'_> {
     /// The secrets that the leaver may know by what is on record.
     fn rotations(&self) -> Vec<Result<Rotation, Fault>> {
-        let memberships = self.recorder.read(|s| memberships(s.doors.values().map(|d| &d.door)));
-        self.engine.known_to(&self.person(), &memberships)
+        let (memberships, could_read) =
+            self.recorder.read(|s| (memberships(s.doors.values().map(|d| &d.door)), s.could_read.clone()));
+        self.engine.known_to(&self.person(), &memberships, &could_read)
     }
 
     /// Rotates every secret that the leaver may know and that is not rotated yet, all at the same time.

@@ -4,7 +4,7 @@ use super::Participant;
 use super::chain::PATIENCE;
 use crate::connector::{Taken, Turn};
 use crate::engine::Engine;
-use crate::model::{Fault, PartKind, Phase, SecretName, Seen, SharedSecret};
+use crate::model::{Fault, Finding, PartKind, Phase, SecretName, Seen, SharedSecret};
 use futures::future::join_all;
 use secrecy::SecretString;
 
@@ -21,6 +21,7 @@ impl Engine {
                         secret: secret.clone(),
                         parts: Vec::new(),
                         fault: Some(fault),
+                        findings: Vec::new(),
                     };
                 }
             };
@@ -33,21 +34,29 @@ impl Engine {
             };
             let mut parts = Vec::new();
             let mut old = None;
+            let mut findings = Vec::new();
             for (participant, taken) in
                 rotation.consumers.iter().zip(join_all(rotation.consumers.iter().map(|p| ask(p, None))).await)
             {
                 let fault = match taken {
                     Ok(taken) => {
                         old = taken.value.or(old);
+                        findings.extend(taken.findings);
                         None
                     }
                     Err(fault) => Some(fault),
                 };
                 parts.push(PartHealth { kind: PartKind::Consumer, what: participant.name(), fault });
             }
-            let fault = ask(&rotation.source, old.as_ref()).await.err();
+            let fault = match ask(&rotation.source, old.as_ref()).await {
+                Ok(taken) => {
+                    findings.extend(taken.findings);
+                    None
+                }
+                Err(fault) => Some(fault),
+            };
             parts.insert(0, PartHealth { kind: PartKind::Source, what: rotation.source.name(), fault });
-            SecretHealth { name: name.clone(), secret: secret.clone(), parts, fault: None }
+            SecretHealth { name: name.clone(), secret: secret.clone(), parts, fault: None, findings }
         }))
         .await
     }
@@ -63,6 +72,8 @@ pub struct SecretHealth {
     pub parts: Vec<PartHealth>,
     /// Why nobody could be asked.
     pub fault: Option<Fault>,
+    /// What somebody should look at, though it can be rotated: who else can read it.
+    pub findings: Vec<Finding>,
 }
 
 impl SecretHealth {

@@ -169,9 +169,60 @@ host() {
     done
 }
 
+# watch FILE…: of each file, w, the file, and where it is once links among its folders are followed; then owner, group, mode and access list of it
+# and of every folder above it, as getfacl(1) tells them, or ls(1) where there is none: one program for all. The next survey tells all groups, and
+# whom sudo lets run what. The folders of what a file that is a link itself leads to are not asked: then it may be told once too often.
+watch() {
+    paths='' was=$PWD
+    for file in "$@"; do
+        cd -P -- "${file%/*}/" 2>/dev/null || continue
+        at=${PWD%/}/${file##*/}
+        printf 'w\t%s\t%s\n' "$file" "$at"
+        while :; do
+            case $NL$paths in
+            *"$NL$at$NL"*) break ;;
+            esac
+            paths="$paths$at$NL"
+            [ "$at" != / ] || break
+            at=${at%/*}
+            at=${at:-/}
+        done
+    done
+    cd -- "$was" 2>/dev/null || cd /
+    IFS=$NL
+    set -f
+    # shellcheck disable=SC2086 # a path a line
+    set -- $paths
+    unset IFS
+    set +f
+    echo w
+    if [ $# = 0 ]; then
+        :
+    elif command -v getfacl >/dev/null 2>&1; then
+        getfacl -np -- "$@" 2>/dev/null
+    else
+        ls -dlnL -- "$@" 2>/dev/null
+    fi
+    echo "Z${TAB}watched"
+    WATCHING=1
+}
+
+# groups_called NUMBER…: V, a line of group(5): what a name service knows and does not list.
+groups_called() {
+    lines=$(getent group "$@")
+    IFS=$NL
+    set -f
+    for line in $lines; do
+        printf 'V\t%s\n' "$line"
+    done
+    unset IFS
+    set +f
+}
+
 # survey NAME…: everything; the names are accounts of particular interest.
 survey() {
     host all "$@"
+    WATCHING=
     [ "$MATCHED" = no ] || printf '%s\n' "$CONDITIONS" | awk 'tolower($1) == "match" { print "I\tcondition\t" $0 }'
     echo "Z${TAB}survey"
 }

@@ -138,7 +138,8 @@ BEGIN {
 # A, whether it stands in /etc/passwd, its line of passwd(5); P, account, a file that sshd reads for it: AuthorizedKeysFile expanded as
 # sshd_config(5) says, %h, %u, %U, %%, and relative to the home directory; C, what is known of the configuration; and with states=1
 # H, account, expiry in days since 1970, state of the password (never the password); G, a line of group(5) with members or of note;
-# Y, the group that is called as one of the names (name, number). With only=1, A and P are those of the names alone. Where a source was
+# Y, the group that is called as one of the names (name, number); while WATCHING also V, a line of group(5) that is none of those, and D, a name
+# that a rule of sudo's begins with (%group for a group), as whom it lets them run commands, the file. With only=1, A and P are those of the names alone. Where a source was
 # changed since SOURCES was read, it ends with status 3.
 # shellcheck disable=SC2016
 TABLES='
@@ -174,6 +175,32 @@ function group(text,    f) {
     if (split(text, f, ":") < 4 || text ~ /^[-+]/) return
     if (f[1] in wanted) print "Y\t" f[1] "\t" f[3]
     if ((f[1] in noted) || f[3] == 0) print "G\t" text
+    else if (watching) print "V\t" text
+}
+# The lines that something is decided by: no quoting, no continued lines. A member of a User_Alias is named, too.
+function sudo_rules(file,    text, rest, as, who, n, i, w) {
+    while ((getline text < file) > 0) {
+        sub(/^[ \t]+/, "", text)
+        if (text == "" || text ~ /^(#|@|Defaults|Host_Alias|Cmnd_Alias|Cmd_Alias|Runas_Alias)/) continue
+        as = ""
+        rest = text
+        while (match(rest, /\([^)]*\)/)) {
+            as = as (as == "" ? "" : ",") substr(rest, RSTART + 1, RLENGTH - 2)
+            rest = substr(rest, RSTART + RLENGTH)
+        }
+        if (text ~ /^User_Alias[ \t]/) {
+            who = substr(text, 12)
+            gsub(/[:=]/, ",", who)
+        } else {
+            gsub(/[ \t]*,[ \t]*/, ",", text)
+            who = text
+            sub(/[ \t].*/, "", who)
+        }
+        gsub(/[ \t]/, "", who)
+        n = split(who, w, ",")
+        for (i = 1; i <= n; i++) if (w[i] != "" && w[i] != "ALL" && w[i] !~ /^!/) print "D\t" w[i] "\t" as "\t" file
+    }
+    close(file)
 }
 function config(text,    key) {
     key = text
@@ -198,6 +225,8 @@ function take_file(name,    text) {
 BEGIN {
     states = ENVIRON["STATES"] + 0; only = ENVIRON["ONLY"] + 0
     n = split(ENVIRON["NAMES"], w, " "); for (i = 1; i <= n; i++) wanted[w[i]] = 1
+    watching = ENVIRON["WATCHING"] + 0
+    if (watching) { n = split(ENVIRON["RULES"], w, "\n"); for (i = 1; i <= n; i++) if (w[i] ~ /sudoers/) sudo_rules(w[i]) }
     n = split(ENVIRON["NOTE"], w, " "); for (i = 1; i <= n; i++) noted[w[i]] = 1
 }
 /^=(seen|config|local|passwd|group|shadow|matched)$/ {
@@ -275,7 +304,8 @@ told() {
         fi
     } | {
         NAMES=$* STATES=$states ONLY=$only NOTE=$GROUPS_OF_NOTE
-        export FILES NAMES STATES ONLY NOTE
+        [ -z "$WATCHING" ] || rules
+        export FILES NAMES STATES ONLY NOTE WATCHING RULES
         if [ "$states" = 1 ]; then
             awk "$SOURCES_AWK$PROCESSES$TABLES" /proc/[0-9]*
         else
