@@ -573,11 +573,11 @@ fn who_could_read_the_file_has_known_the_secret() {
     let (leaver, bystander) = lab.look_alikes();
     let (stranger, operator) = (lab.person(), lab.active_person());
     let service = lab.service("db1");
-    let group = |how: &str| {
-        let done = lab.on("db1", &["gpasswd", how, &leaver.user, "portal"]);
+    let group = |who: &LabPerson, how: &str, group: &str| {
+        let done = lab.on("db1", &["gpasswd", how, &who.user, group]);
         assert!(done.status.success(), "{done:?}");
     };
-    group("-a");
+    group(&leaver, "-a", "portal");
     let office = office(&lab, &operator, &[&service]);
     let reason = format!("could read {} on db1.sunrise.test (group portal)", service.file);
     // One word may stand on the next line.
@@ -591,16 +591,38 @@ fn who_could_read_the_file_has_known_the_secret() {
     let report = office.run(&stranger).expect(0).json();
     assert!(doors(&report).iter().all(|(kind, _)| kind != "shared-secret"), "{report:#}");
     assert_eq!(verifier(&lab, &service), first);
-    // What was evident before containment is on record: it does not matter that the leaver is in the group no more.
+    // Where the playbook does not rotate what they could read, that is told.
+    group(&stranger, "-a", "portal");
+    let without = self::office(&lab, &operator, &[&service]);
+    without.edit("playbooks/involuntary-termination.yaml", |text| {
+        let mut rotating = false;
+        let lines = text.lines().filter(|line| {
+            if line.starts_with("  - stage: ") {
+                rotating = line.ends_with(" rotate");
+            } else if !line.starts_with(' ') {
+                rotating = false;
+            }
+            !rotating
+        });
+        lines.map(|line| format!("{line}\n")).collect()
+    });
+    let report = without.run(&stranger).expect(0).json();
+    let told = report["findings"].to_string();
+    assert!(told.contains(&format!("{reason}), and this playbook does not rotate it")), "{told}");
+    assert_eq!(verifier(&lab, &service), first);
+    // What was evident before containment is on record: containment itself has taken the leaver out of the group that made them root.
+    group(&leaver, "-d", "portal");
+    group(&leaver, "-a", "sudo");
+    let reason = "could become root on db1.sunrise.test (group sudo)";
     let other = self::office(&lab, &operator, &[&service]);
     assert!(killed_at(&other, &leaver, "rotate::begun:1"));
-    group("-d");
-    let listed = office.offboard(&["accounts", &leaver.id]).expect(0).out;
-    assert!(!listed.contains(&service.name), "{listed}");
+    let listed = words(&office.offboard(&["accounts", &leaver.id]).expect(0).out);
+    assert!(!listed.contains("could become root") && !listed.contains(&service.name), "{listed}");
+    assert_eq!(verifier(&lab, &service), first);
     let report = resume(&other).expect(0).json();
     all_shut(&report);
     is_rotated(&lab, &service, "after resume");
-    assert!(door(&report, &service).to_string().contains(&reason), "{:#}", door(&report, &service));
+    assert!(door(&report, &service).to_string().contains(reason), "{:#}", door(&report, &service));
     assert!(lab.ssh(&bystander.key, &bystander.user, "db1"), "the look-alike still gets in");
     // Everybody may read it: told, with what to do; and whoever has an account there may know it.
     lab.on("db1", &["chmod", "604", &service.file]);
@@ -610,7 +632,8 @@ fn who_could_read_the_file_has_known_the_secret() {
         assert!(said.contains(&warning) && said.contains("chmod o= "), "{command}: {said}");
     }
     let listed = words(&office.offboard(&["accounts", &bystander.id]).expect(0).out);
-    assert!(listed.contains("(everybody there)"), "{listed}");
+    let reason = format!("could read {} on db1.sunrise.test (everybody there)", service.file);
+    assert!(listed.contains(&reason), "{listed}");
     lab.on("db1", &["chmod", "640", &service.file]);
     let said = office.offboard(&["secrets"]).out;
     assert!(said.contains(&service.name) && !said.contains("everybody"), "{said}");

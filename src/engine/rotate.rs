@@ -194,11 +194,8 @@ impl Engine {
             for consumer in &secret.consumers {
                 let place = Place::new(&consumer.system, &consumer.place);
                 let read = could_read.iter().filter(|found| found.place == place.id && found.file == consumer.file);
-                for reason in read.map(|found| found.reason(&place.address)) {
-                    if !why.contains(&reason) {
-                        why.push(reason);
-                    }
-                }
+                let reasons = CouldRead::reasons(read, &place.address);
+                why.extend(reasons.into_iter().filter(|reason| !why.contains(reason)).collect::<Vec<_>>());
             }
             if !why.is_empty() {
                 known.push(self.rotation(name, secret, why));

@@ -146,15 +146,34 @@ pub struct CouldRead {
 }
 
 impl CouldRead {
-    /// Why the leaver may know what is kept there, a few words. `address` is how people name the place.
-    pub fn reason(&self, address: &str) -> String {
-        let Self { account, file, how, .. } = self;
-        let how = if self.own { how.clone() } else { format!("as {account}, {how}") };
-        if self.root {
-            format!("could become root on {address} ({how})")
-        } else {
-            format!("could read {file} on {address} ({how})")
+    /// What [`CouldRead::how`] says where it takes no right of one's own.
+    pub const EVERYBODY: &'static str = "everybody there";
+
+    /// Why the leaver may know what is kept in one file, a few words each: that they could read it, and that they could become root. `address` is
+    /// how people name the place.
+    pub fn reasons<'a>(found: impl IntoIterator<Item = &'a Self>, address: &str) -> Vec<String> {
+        let mut found: Vec<&Self> = found.into_iter().collect();
+        found.sort_by_key(|one| !one.own);
+        let mut reasons = Vec::new();
+        for root in [false, true] {
+            let mut how: Vec<String> = Vec::new();
+            for one in found.iter().filter(|one| one.root == root) {
+                let words = match one.own || one.how == Self::EVERYBODY {
+                    true => one.how.clone(),
+                    false => format!("as {}, {}", one.account, one.how),
+                };
+                if !how.contains(&words) {
+                    how.push(words);
+                }
+            }
+            let how = how.join("; ");
+            match found.first() {
+                Some(_) if !how.is_empty() && root => reasons.push(format!("could become root on {address} ({how})")),
+                Some(one) if !how.is_empty() => reasons.push(format!("could read {} on {address} ({how})", one.file)),
+                _ => {}
+            }
         }
+        reasons
     }
 }
 
@@ -269,19 +288,29 @@ mod tests {
 
     #[test]
     fn what_was_found_is_told_with_the_account() {
-        let mut found = CouldRead {
+        let found = |account: &str, own, how: &str, root| CouldRead {
             place: PlaceId("fleet/web1".into()),
-            account: "deploy".into(),
-            own: false,
+            account: account.into(),
+            own,
             file: "/etc/portal.env".into(),
-            how: "group portal".into(),
-            root: false,
+            how: how.into(),
+            root,
         };
-        assert_eq!(found.reason("web1"), "could read /etc/portal.env on web1 (as deploy, group portal)");
-        found.own = true;
-        assert_eq!(found.reason("web1"), "could read /etc/portal.env on web1 (group portal)");
-        found.root = true;
-        assert_eq!(found.reason("web1"), "could become root on web1 (group portal)");
+        let all = [
+            found("deploy", false, "group portal", false),
+            found("jane", true, "group portal", false),
+            found("deploy", false, "everybody there", false),
+            found("jane", true, "everybody there", false),
+            found("root", false, "user id 0", true),
+        ];
+        assert_eq!(
+            CouldRead::reasons(&all, "web1"),
+            [
+                "could read /etc/portal.env on web1 (group portal; everybody there; as deploy, group portal)",
+                "could become root on web1 (as root, user id 0)"
+            ]
+        );
+        assert_eq!(CouldRead::reasons([], "web1"), [""; 0]);
     }
 
     #[test]

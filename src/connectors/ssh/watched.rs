@@ -309,7 +309,7 @@ impl Discovery<'_> {
             Way::Owner => Ok("its owner".to_string()),
             Way::Listed => Ok("its access list".to_string()),
             Way::Group(gid) => Ok(format!("group {}", self.group_name(gid))),
-            Way::Everybody => Ok("everybody there".to_string()),
+            Way::Everybody => Ok(CouldRead::EVERYBODY.to_string()),
             Way::Untold => Err(()),
         };
         match watched.way(file, Some(reader.uid), &reader.gids).map(words) {

@@ -222,6 +222,7 @@ groups_called() {
 # survey NAME…: everything; the names are accounts of particular interest.
 survey() {
     host all "$@"
+    # shellcheck disable=SC2034 # read in tables.sh
     WATCHING=
     [ "$MATCHED" = no ] || printf '%s\n' "$CONDITIONS" | awk 'tolower($1) == "match" { print "I\tcondition\t" $0 }'
     echo "Z${TAB}survey"
