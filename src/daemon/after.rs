@@ -161,7 +161,7 @@ fn sweeps(playbook: &str) -> PersonId {
 /// The store cannot be used.
 pub async fn settle_sweeps(house: &House, store: &Store, now: Timestamp, finished: Option<&str>) -> Result<(), Fault> {
     let schedules = house.schedules()?;
-    let waiting: Vec<Due> = store.all_due().await?.into_iter().filter(|due| due.kind == Kind::Sweep).collect();
+    let waiting = store.due_of(Kind::Sweep).await?;
     for gone in waiting.iter().filter(|due| schedules.iter().all(|(name, ..)| *name != due.subject)) {
         store.settle(&gone.subject, &[], None).await?;
     }

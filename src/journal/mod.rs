@@ -231,6 +231,7 @@ impl Journal {
 
     async fn read(&self, run: &RunId) -> Result<(Vec<Record>, Head), JournalError> {
         let mut connection = self.connection().await?;
+        tracing::trace!(%run, "a run is read");
         let inner = &self.inner;
         let (records, head) = read::run(&inner.store, &mut connection, &inner.public, &inner.heads, run).await?;
         Ok((records, head.ok_or_else(|| JournalError::NoSuchRun { run: run.clone() })?))
@@ -292,5 +293,5 @@ impl Journal {
 }
 
 fn readers(store: &Store) -> SqlitePool {
-    SqlitePoolOptions::new().max_connections(READERS).connect_lazy_with(store.reading())
+    SqlitePoolOptions::new().max_connections(READERS).test_before_acquire(false).connect_lazy_with(store.reading())
 }
