@@ -14,6 +14,8 @@ pub mod order;
 mod pickup;
 mod premises;
 mod service;
+#[cfg(test)]
+mod tests;
 mod watching;
 pub mod when;
 

@@ -89,8 +89,10 @@ impl Store {
     /// # Errors
     /// The store cannot be read.
     pub async fn known_lengths(&self) -> Result<HashMap<RunId, u64>, Fault> {
-        let rows: Vec<(String, i64)> =
-            sqlx::query_as("SELECT run, records FROM known").fetch_all(&self.reading).await.map_err(|e| self.fault(&e))?;
+        let rows: Vec<(String, i64)> = sqlx::query_as("SELECT run, records FROM known")
+            .fetch_all(&self.reading)
+            .await
+            .map_err(|e| self.fault(&e))?;
         Ok(rows.into_iter().map(|(run, records)| (RunId(run), records.cast_unsigned())).collect())
     }
 

@@ -287,10 +287,8 @@ impl Store {
             "UPDATE delivery SET not_before = $2 + {pause} ELSE {longest} END, attempts = attempts + 1, because = $3 \
              WHERE state = 'queued' AND {which}"
         );
-        let postponed = sqlx::query(sqlx::AssertSqlSafe(change))
-            .bind(value)
-            .bind(now.as_millisecond())
-            .bind(because.to_string());
+        let postponed =
+            sqlx::query(sqlx::AssertSqlSafe(change)).bind(value).bind(now.as_millisecond()).bind(because.to_string());
         self.change(Keep::Synced, async |tx| postponed.execute(tx).await).await.map(|_| ())
     }
 
@@ -383,7 +381,8 @@ mod tests {
         assert_eq!((second.recipient.as_str(), second.content.text.as_str()), ("b@example.com", "text"));
         store.delivered(second.id).await.unwrap();
         assert!(store.next_delivery(at(99)).await.unwrap().is_none());
-        let left: Option<String> = sqlx::query_scalar("SELECT content FROM mail").fetch_one(&store.reading).await.unwrap();
+        let left: Option<String> =
+            sqlx::query_scalar("SELECT content FROM mail").fetch_one(&store.reading).await.unwrap();
         assert_eq!(left, None, "what everybody has got is emptied");
         assert!(!store.queue(&two, at(100)).await.unwrap(), "and not mailed again");
     }

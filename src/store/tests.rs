@@ -114,7 +114,8 @@ async fn a_store_from_before_hours_were_kept_goes_on() {
 #[tokio::test]
 async fn only_what_is_made_again_may_be_lost_with_the_power() {
     let (_folder, store) = store().await;
-    let synced = async |tx: &mut SqliteConnection| sqlx::query_scalar::<_, i64>("PRAGMA synchronous").fetch_one(tx).await;
+    let synced =
+        async |tx: &mut SqliteConnection| sqlx::query_scalar::<_, i64>("PRAGMA synchronous").fetch_one(tx).await;
     for (keep, expected) in [(Keep::Synced, 2), (Keep::Remade, 1), (Keep::Synced, 2)] {
         assert_eq!(store.change(keep, synced).await.unwrap(), expected, "{keep:?}");
     }
