@@ -63,10 +63,13 @@ impl House {
         Ok(Self { config, roster, engine, warnings, verified, verifying, verify_every: Duration::ZERO })
     }
 
-    /// This house, whose runs share their slots at every system with those of an older one.
+    /// This house in the place of an older one with the same journal: their runs share their slots at every system, and what was seen of the
+    /// whole journal holds.
     #[must_use]
-    pub fn in_slots_of(mut self, older: &Self) -> Self {
+    pub fn in_place_of(mut self, older: &Self) -> Self {
         self.engine = self.engine.in_slots_of(&older.engine);
+        let seen = *older.verified.lock().unwrap_or_else(PoisonError::into_inner);
+        self.verified = std::sync::Mutex::new(seen);
         self
     }
 
@@ -320,6 +323,14 @@ impl House {
             made_at,
             zone,
         }))
+    }
+
+    /// Verifies the whole journal ahead, so that the first report does not have to.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub async fn verify_ahead(&self, journal: &Journal) -> Result<(), crate::cli::Failure> {
+        self.problems(journal).await.map(|_| ())
     }
 
     /// How many problems the whole journal has. What is on record must not be believed unseen: the records of one run are checked whenever they

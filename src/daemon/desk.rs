@@ -6,9 +6,9 @@ use super::order::{Answer, Order};
 use crate::cli::{Exit, Failure, write_reports, write_sweep};
 use crate::engine::{Run, refuse, refuse_leaver};
 use crate::journal::{Journal, JournalError, RunLog};
-use crate::model::{Actor, Event, Fault, FaultKind, Person, Record, RunId, RunRequest, RunState, RunVerdict};
+use crate::model::{Actor, Fault, FaultKind, Person, Record, RunId, RunRequest, RunState, RunVerdict};
 use crate::playbook::Format;
-use crate::store::{Known, Phase, Store};
+use crate::store::{Known, Store};
 use crate::wiring::{House, sweep};
 use jiff::{SignedDuration, Timestamp};
 use std::path::PathBuf;
@@ -119,71 +119,6 @@ impl Desk {
         }
     }
 
-    /// The new run that [`Order::Run`] asks for, on record: one that begins at once, or waits.
-    ///
-    /// # Errors
-    /// A guard refuses it: the person has not left, asks for it themselves, or has another run that is not shut.
-    pub async fn request(&self, order: &Order) -> Result<Asked, Failure> {
-        let is_free = async |person: &Person, anew: bool| match anew {
-            true => Ok(true),
-            false => self.refuse_second(person).await.map(|()| true),
-        };
-        let asked = self.request_if(order, is_free).await?;
-        asked.ok_or_else(|| Fault::new(FaultKind::Unexpected, "the run was not asked for").into())
-    }
-
-    /// [`Desk::request`], if `is_free` says so while nobody else asks for a run: of the person, and whether it is to be anew.
-    ///
-    /// # Errors
-    /// As [`Desk::request`], or what `is_free` says.
-    pub async fn request_if(
-        &self,
-        order: &Order,
-        is_free: impl AsyncFnOnce(&Person, bool) -> Result<bool, Failure>,
-    ) -> Result<Option<Asked>, Failure> {
-        let Order::Run { person, playbook, at, although_active, anew, by, .. } = order else {
-            return Err(Fault::new(FaultKind::Unexpected, "this order asks for no run").into());
-        };
-        let (person, at, by) = (self.house.person(person)?, *at, by.clone());
-        let now = (self.clock)();
-        let (playbook, digest) = self.house.playbook(playbook.as_deref(), &person)?;
-        refuse(&person, &by.name, at.unwrap_or(now), *although_active)?;
-        let _asking = self.asking.lock().await;
-        if !is_free(&person, *anew).await? {
-            return Ok(None);
-        }
-        let request = RunRequest {
-            person,
-            playbook: playbook.playbook.clone(),
-            playbook_body: serde_json::to_value(&playbook).unwrap_or_default(),
-            requested_by: by.clone(),
-            requested_at: now,
-            inputs: self.house.inputs(digest),
-            places: self.house.engine.places().into_iter().map(|(_, place)| place).collect(),
-            limits: self.house.limits(),
-            version: env!("CARGO_PKG_VERSION").into(),
-        };
-        // The hour in the same commit: a run that was cut off without it would look as if it had been meant for at once.
-        let hour = at.map(|at| Event::Scheduled { at, by });
-        let (log, records) = self.journal.start_with(now, request, hour).await?;
-        let run = log.run().clone();
-        fail::fail_point!("desk::requested");
-        // From here on it is on record, and nothing that goes wrong may look as if it were not: whoever asked would ask again.
-        let mut asked = Asked { run, records, trouble: None };
-        if let Some(at) = at {
-            let learned = after::learned(&asked.run, &asked.records);
-            asked.trouble = self.store.learn(&[learned], None).await.err().map(|fault| {
-                let run = &asked.run;
-                let what = format!("run {run} is on record and waits until {at}; but what is due for it could not be noted");
-                let hint = format!("do not ask for it again: offboard serve notes it as soon as it can, or when it starts; offboard status {run}");
-                Fault::new(fault.kind, what).because(fault).hint(hint).into()
-            });
-        } else if let Some(state) = RunState::fold(&asked.records) {
-            self.is_known(&after::begun(&asked.run, &state, now)).await;
-        }
-        Ok(Some(asked))
-    }
-
     /// Walks the run that `order` asked for, and writes its report.
     ///
     /// # Errors
@@ -218,42 +153,6 @@ impl Desk {
     pub async fn take(&self, run: &RunId) -> Result<Taken, Failure> {
         let (log, records) = self.journal.take_up(&RunId(run.0.trim().to_ascii_uppercase())).await?;
         Ok(Taken { log, records })
-    }
-
-    /// Another run of the person that waits, or that is not shut: it knows what it has found and done.
-    async fn refuse_second(&self, person: &Person) -> Result<(), Failure> {
-        let name = crate::report::text::cut(&person.name, 80);
-        let refused =
-            |what: String, hint: String| Failure::new(Exit::Refused, Fault::new(FaultKind::Protected, what).hint(hint));
-        for known in self.store.runs_of(&person.id).await? {
-            let run = &known.run;
-            match known.phase {
-                Phase::Cancelled | Phase::Withdrawn | Phase::Other => {}
-                Phase::Waiting => {
-                    let due = known.due.map(|at| at.to_string()).unwrap_or_default();
-                    return Err(refused(
-                        format!("run {run} of {name} waits until {due}"),
-                        format!("offboard reschedule {run} --at now begins it at once; or a second run with --anew"),
-                    ));
-                }
-                Phase::Begun => {
-                    let state = RunState::fold(&self.journal.records(run).await?);
-                    if let Some(state) = state.filter(|s| !s.is_settled() && !s.is_restored()) {
-                        let hint = if state.is_resumable() {
-                            format!(
-                                "offboard resume {run}: it knows what it has found and done; or a new run with --anew"
-                            )
-                        } else {
-                            format!(
-                                "offboard status {run} says what people still have to do by hand; or a new run with --anew"
-                            )
-                        };
-                        return Err(refused(format!("run {run} of {name} is not shut yet"), hint));
-                    }
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Walks a run to its end: a new one, one that was scheduled, or one that was cut off. If it `can_wait`, a termination goes first.
@@ -417,7 +316,7 @@ impl Desk {
 
     /// Notes that a run has begun, from its first moment on: nobody begins a second one of the same person meanwhile, or takes it for one that
     /// waits. What is due stays as it is. That it is walked must not hang on the store.
-    async fn is_known(&self, begun: &Known) {
+    pub(super) async fn is_known(&self, begun: &Known) {
         if let Err(fault) = self.store.know(begun).await {
             tracing::error!(run = %begun.run, %fault, "it could not be noted that this run has begun");
         }
@@ -467,17 +366,6 @@ impl Desk {
         let now = self.house.roster.get(&state.request.person.id.0);
         asked && now.is_some_and(|person| !left_by(person, (self.clock)()))
     }
-}
-
-/// A run that was asked for, and is on record.
-#[derive(Debug)]
-pub struct Asked {
-    /// The run.
-    pub run: RunId,
-    /// Its records.
-    pub records: Vec<Record>,
-    /// What went wrong since it is.
-    pub trouble: Option<Failure>,
 }
 
 /// A run as its record was, to go on from there: if somebody else writes to it in between, nothing more is written through this.

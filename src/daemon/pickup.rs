@@ -134,7 +134,7 @@ pub(super) async fn obey(
             tracing::info!(run = %asked.run, person = %person.id, at = %at, "the roster names a leaver");
             if let Some(trouble) = asked.trouble {
                 tracing::error!(run = %asked.run, trouble = trouble.plain(), "the roster's next round must know of this run");
-                super::lanes::settle(shared, &asked.run).await;
+                super::orders::settle(shared, &asked.run).await;
             }
             shared.store.has_left(&person.id).await?;
         }

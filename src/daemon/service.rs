@@ -8,7 +8,8 @@ use super::after;
 use super::desk::Clock;
 use super::health;
 use super::hold::{Hold, Trust};
-use super::lanes::{InLane, LANES, Shared, obey, work};
+use super::lanes::{InLane, LANES, Shared, work};
+use super::orders::obey;
 use super::pickup::pick_up;
 use super::premises::Premises;
 use crate::cli::Failure;
@@ -91,6 +92,13 @@ pub async fn serve(serving: Serving) -> Result<(), Failure> {
         let _ = ready.send(address);
     }
     let mut rounds = Rounds::new(&shared);
+    let ahead = Arc::clone(&shared);
+    rounds.tasks.spawn(async move {
+        // Runs end, and give their place to others, when their reports are written: these must not all wait for this.
+        if let Err(failure) = ahead.house().verify_ahead(&ahead.journal).await {
+            tracing::error!(error = failure.plain(), "the journal could not be verified");
+        }
+    });
     while !*stop.borrow() {
         let sleeping = rounds.turn(&shared).await;
         tokio::select! {
