@@ -25,24 +25,27 @@ impl Desk {
     /// # Errors
     /// A guard refuses it: the person has not left, asks for it themselves, or has another run that is not shut.
     pub async fn request(&self, order: &Order) -> Result<Asked, Failure> {
-        let is_free = async |person: &Person, anew: bool| match anew {
-            true => Ok(true),
-            false => self.refuse_second(person).await.map(|()| true),
+        let anew = matches!(order, Order::Run { anew: true, .. });
+        let is_free = async |person: &Person| {
+            if !anew {
+                self.refuse_second(person).await?;
+            }
+            Ok(true)
         };
         let asked = self.request_if(order, is_free).await?;
         asked.ok_or_else(|| Fault::new(FaultKind::Unexpected, "the run was not asked for").into())
     }
 
-    /// [`Desk::request`], if `is_free` says so while nobody else asks for a run: of the person, and whether it is to be anew.
+    /// [`Desk::request`], if `is_free` says so of the person while nobody else asks for a run.
     ///
     /// # Errors
     /// As [`Desk::request`], or what `is_free` says.
     pub async fn request_if(
         &self,
         order: &Order,
-        is_free: impl AsyncFnOnce(&Person, bool) -> Result<bool, Failure>,
+        is_free: impl AsyncFnOnce(&Person) -> Result<bool, Failure>,
     ) -> Result<Option<Asked>, Failure> {
-        let Order::Run { person, playbook, at, although_active, anew, by, .. } = order else {
+        let Order::Run { person, playbook, at, although_active, by, .. } = order else {
             return Err(Fault::new(FaultKind::Unexpected, "this order asks for no run").into());
         };
         let (person, at, by) = (self.house.person(person)?, *at, by.clone());
@@ -50,7 +53,7 @@ impl Desk {
         let (playbook, digest) = self.house.playbook(playbook.as_deref(), &person)?;
         refuse(&person, &by.name, at.unwrap_or(now), *although_active)?;
         let _asking = self.asking.lock().await;
-        if !is_free(&person, *anew).await? {
+        if !is_free(&person).await? {
             return Ok(None);
         }
         let request = RunRequest {

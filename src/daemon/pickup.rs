@@ -125,7 +125,7 @@ pub(super) async fn obey(
                 by,
             };
             // Since it was decided, somebody may have asked for a run of theirs.
-            let is_free = async |_: &Person, _| {
+            let is_free = async |_: &Person| {
                 let runs = shared.store.runs_of(&person.id).await?;
                 let now = decide(person, &runs, was_here, (shared.clock)(), &house.config.serve);
                 Ok(matches!(now, Decision::Ask(_)))
