@@ -9,6 +9,10 @@ use crate::wiring::House;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use tokio::sync::Semaphore;
+
+/// So many reports are written at the same time. Each takes a thread while it is.
+static WRITING: Semaphore = Semaphore::const_new(4);
 
 /// Write the evidence of a run, from the journal alone.
 #[derive(clap::Args)]
@@ -178,6 +182,7 @@ async fn write_each(
         events.push(Event::Reported { format: format.name().into(), sha256: Digest::of(text.as_bytes()) });
         written.push(path.clone());
         // It waits for the disk, and nobody else must.
+        let _turn = WRITING.acquire().await;
         let writing = tokio::task::spawn_blocking(move || write(&path, &text));
         writing.await.map_err(|e| Fault::new(FaultKind::Unexpected, "a report was not written").because(e))??;
     }
