@@ -228,6 +228,9 @@ fn services_that_read_yaml_and_json_go_on() {
     let leaver = lab.person();
     let services = ["yaml", "json"].map(|format| lab.service_with("web2", format));
     let office = office(&lab, &leaver, &services.each_ref());
+    // One of them is nearly as large as it may be.
+    let grow = format!("head -c 900000 /dev/zero | tr '\\0' '\\n' >>{}", services[1].file);
+    assert!(lab.on("web2", &["sh", "-ec", &grow]).status.success());
     let read = |service: &LabService| String::from_utf8(lab.on("web2", &["cat", &service.file]).stdout).unwrap();
     let before = services.each_ref().map(read);
     let hammers = services.each_ref().map(|service| lab.hammer(service));

@@ -48,8 +48,8 @@ fn lines(text: &str) -> Result<Vec<Line<'_>>, String> {
                 .ok_or_else(|| format!("the section in line {number}, column {} is not closed", column(indent)))?;
             let rest = rest.trim_start_matches([' ', '\t']);
             if rest.contains(']') || !(rest.is_empty() || rest.starts_with([';', '#'])) {
-                let after = indent + name.len() + 2;
-                return Err(format!("something stands behind the section in line {number}, column {}", column(after) + 1));
+                let after = column(indent + word.len() - rest.len());
+                return Err(format!("something stands behind the section in line {number}, column {after}"));
             }
             What::Section(name.trim())
         } else if let Some(delimiter) = line.find(['=', ':']) {
@@ -120,13 +120,25 @@ impl Form for Ini {
         let line = &lines[at];
         let What::Entry(_, span) = &line.what else { return Err("its place was not found".into()) };
         let odd = |why: &str| Err(format!("the value in line {} {why}", line.number));
-        // Some dialects go on reading a value in lines that are indented deeper.
+        // Some dialects go on reading a value in lines that are indented deeper, behind a backslash, or up to a closing quote.
         if lines.get(at + 1).is_some_and(|next| next.indent > line.indent) {
             return odd("may go on in the next line, which is indented deeper");
         }
         let before = at.checked_sub(1).map(|before| &lines[before]).filter(|l| !matches!(l.what, What::Section(_)));
         if before.is_some_and(|before| before.indent < line.indent) {
             return odd("is indented deeper than the line above: some programs take it for more of that value");
+        }
+        let goes_on = |line: &Line| match &line.what {
+            What::Section(_) => false,
+            What::Entry(_, value) => text[value.clone()].ends_with('\\'),
+            What::Bare(word) => word.ends_with('\\'),
+        };
+        if before.is_some_and(goes_on) {
+            return odd("stands below a line that ends in a backslash: some programs take it for more of that one");
+        }
+        let open = |line: &&Line| matches!(&line.what, What::Entry(_, value) if is_open(&text[value.clone()]));
+        if let Some(open) = lines[..at].iter().find(open) {
+            return Err(format!("line {} has a quote that is not closed: the value may go on in the next line", open.number));
         }
         let written = &text[span.clone()];
         if written.ends_with('\\') {
@@ -193,6 +205,11 @@ impl Form for Ini {
         Ok(ours.len() == theirs.len()
             && ours.iter().zip(&theirs).all(|(a, b)| (a.number, a.indent) == (b.number, b.indent) && same((a, b))))
     }
+}
+
+/// Whether the value begins with a quote that is not closed in its line.
+fn is_open(value: &str) -> bool {
+    ['"', '\''].iter().any(|quote| value.strip_prefix(*quote).is_some_and(|rest| !rest.contains(*quote)))
 }
 
 /// Whether some program takes the end for a comment.

@@ -132,7 +132,7 @@ impl Form for Properties {
         let span = span.ok_or_else(|| format!("the value in line {line} goes on in the next line"))?;
         let raw = &text[span.clone()];
         if !raw.is_ascii() {
-            return Err(format!("the value in line {line} has characters beyond ASCII, which programs read differently: write them as \\uXXXX"));
+            return Err(format!("the value in line {line} has characters beyond ASCII, which programs read differently: write them as `\\u` and four digits"));
         }
         if value.ends_with(BLANKS) {
             return Err(format!("the value in line {line} ends in a blank, which programs read differently"));

@@ -79,6 +79,8 @@ fn json_that_is_not_clear_is_refused() {
             ("{\"db\":{\"password\":\"s3\0\"}}", "NUL"),
         ],
     );
+    refused(Json, "00", &[(r#"["s3"]"#, "its place is a list")]);
+    refused(Json, "1", &[(r#"["s3"]"#, "does not stand there")]);
     let deep = format!("{}1{}", "[".repeat(500), "]".repeat(500));
     assert!(replaced(Json, &deep, "0").unwrap_err().contains("recursion"));
 }
@@ -178,7 +180,9 @@ fn yaml_that_is_not_clear_is_refused() {
     let bomb = (0..9).fold("a0: &a0 [x]\n".to_string(), |text, n| {
         text + &format!("a{}: &a{} [{}*a{n}]\n", n + 1, n + 1, format!("*a{n}, ").repeat(9))
     });
-    assert!(replaced(Yaml, &bomb, "a").is_err());
+    assert!(replaced(Yaml, &bomb, "a").unwrap_err().contains("limit exceeded"));
+    let bomb = format!("a: &a {}\nb: [{}*a]\nc: s3\n", "x".repeat(500_000), "*a, ".repeat(10_000));
+    assert!(replaced(Yaml, &bomb, "c").unwrap_err().contains("aliases"));
 }
 
 #[test]
@@ -233,6 +237,8 @@ fn ini_that_is_not_clear_is_refused() {
             ("[db]\npassword = \"s3\\\"x\"\n", "`\\` in quotes"),
             ("[db]\npassword = s3\\\n", "backslash"),
             ("[db]\npassword = s3\n  cret\n", "next line"),
+            ("[db]\nx = y\\\npassword = s3\n", "below a line that ends in a backslash"),
+            ("[a]\nx = \"y\n[db]\npassword = s3\n\"\n", "line 2 has a quote that is not closed"),
             ("[db]\nuser = x\n  password = s3\n", "deeper than the line above"),
             ("[db]\npassword = s3%%cret\n", "`%%`"),
             ("[db]\npassword = %(s3)s\n", "refers to something"),

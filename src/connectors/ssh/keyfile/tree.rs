@@ -9,8 +9,9 @@ use std::cell::Cell;
 use std::fmt;
 use zeroize::Zeroizing;
 
-/// How many values there may be, aliases followed.
-const MOST: usize = 200_000;
+/// How much a document may hold when its aliases are followed: bytes, and for each value so many more.
+const MOST: usize = 16 * 1024 * 1024;
+const VALUE: usize = 64;
 
 /// A value. Numbers are kept as their parser writes them; NaN is equal to itself.
 #[derive(PartialEq)]
@@ -27,7 +28,7 @@ pub enum Tree {
 impl Tree {
     /// What `deserializer` reads.
     pub fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Grow { nodes: &Cell::new(0) }.deserialize(deserializer)
+        Grow { left: &Cell::new(MOST) }.deserialize(deserializer)
     }
 
     /// Goes down `path`: the nodes that it passes, and the value at its end.
@@ -47,7 +48,9 @@ impl Tree {
                     &first.1
                 }
                 Self::List(items) => {
-                    let item = part.parse().map_err(|_| format!("{name} does not stand there: its place is a list"))?;
+                    // One way to write each item: `00` and `+0` are none.
+                    let item = part.parse().ok().filter(|item: &usize| item.to_string() == *part);
+                    let item = item.ok_or_else(|| format!("{name} does not stand there: its place is a list"))?;
                     nodes.push(Node::Item(item));
                     items.get(item).ok_or_else(absent)?
                 }
@@ -98,16 +101,21 @@ impl Tree {
 /// Reads one value and everything below.
 #[derive(Clone, Copy)]
 struct Grow<'c> {
-    nodes: &'c Cell<usize>,
+    left: &'c Cell<usize>,
+}
+
+impl Grow<'_> {
+    fn take<E: Error>(self, bytes: usize) -> Result<(), E> {
+        let left = self.left.get().checked_sub(bytes);
+        self.left.set(left.ok_or_else(|| E::custom("too much in one file, aliases followed"))?);
+        Ok(())
+    }
 }
 
 impl<'de> DeserializeSeed<'de> for Grow<'_> {
     type Value = Tree;
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Tree, D::Error> {
-        self.nodes.set(self.nodes.get() + 1);
-        if self.nodes.get() > MOST {
-            return Err(D::Error::custom(format!("more than {MOST} values, aliases followed")));
-        }
+        self.take(VALUE)?;
         deserializer.deserialize_any(self)
     }
 }
@@ -137,6 +145,7 @@ impl<'de> Visitor<'de> for Grow<'_> {
         Ok(Tree::Number(format!("{value:?}")))
     }
     fn visit_str<E: Error>(self, value: &str) -> Result<Tree, E> {
+        self.take(value.len())?;
         Ok(Tree::Text(Zeroizing::new(value.to_string())))
     }
     fn visit_none<E: Error>(self) -> Result<Tree, E> {
@@ -155,6 +164,7 @@ impl<'de> Visitor<'de> for Grow<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Tree, A::Error> {
         let mut map = Vec::new();
         while let Some(key) = entries.next_key_seed(Key)? {
+            self.take(key.len())?;
             map.push((key, entries.next_value_seed(self)?));
         }
         Ok(Tree::Map(map))
