@@ -50,6 +50,11 @@ pub fn value_at(body: &str, path: &[Node]) -> Option<usize> {
     walk::find(body, path, false)
 }
 
+/// The byte at which the last key of `path` begins, as [`value_at`].
+pub fn key_at(body: &str, path: &[Node]) -> Option<usize> {
+    walk::find(body, path, true)
+}
+
 impl Document {
     /// Reads `bytes`, the content of the file `name`, for `room` (`config`, `playbook`).
     ///

@@ -124,16 +124,18 @@ impl Form for Ini {
         if lines.get(at + 1).is_some_and(|next| next.indent > line.indent) {
             return odd("may go on in the next line, which is indented deeper");
         }
-        let before = at.checked_sub(1).map(|before| &lines[before]).filter(|l| !matches!(l.what, What::Section(_)));
-        if before.is_some_and(|before| before.indent < line.indent) {
-            return odd("is indented deeper than the line above: some programs take it for more of that value");
+        let header = lines[..at].iter().rposition(|line| matches!(line.what, What::Section(_)));
+        let above = &lines[header.map_or(0, |header| header + 1)..at];
+        let deeper = |line: &Line, above: &[Line]| above.iter().any(|above| above.indent < line.indent);
+        if deeper(line, above) || header.is_some_and(|header| deeper(&lines[header], &lines[..header])) {
+            return odd("or its section is indented deeper than a line above: some programs take it for more of that value");
         }
         let goes_on = |line: &Line| match &line.what {
             What::Section(_) => false,
             What::Entry(_, value) => text[value.clone()].ends_with('\\'),
             What::Bare(word) => word.ends_with('\\'),
         };
-        if before.is_some_and(goes_on) {
+        if above.last().is_some_and(goes_on) {
             return odd("stands below a line that ends in a backslash: some programs take it for more of that one");
         }
         let open = |line: &&Line| matches!(&line.what, What::Entry(_, value) if is_open(&text[value.clone()]));

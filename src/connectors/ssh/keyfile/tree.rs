@@ -10,7 +10,7 @@ use std::fmt;
 use zeroize::Zeroizing;
 
 /// How much a document may hold when its aliases are followed: bytes, and for each value so many more.
-const MOST: usize = 16 * 1024 * 1024;
+const MOST: usize = 64 * 1024 * 1024;
 const VALUE: usize = 64;
 
 /// A value. Numbers are kept as their parser writes them; NaN is equal to itself.

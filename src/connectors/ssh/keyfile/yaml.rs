@@ -35,6 +35,15 @@ impl Form for Yaml {
     fn find(&self, text: &str, path: &[String]) -> Result<Found, String> {
         let tree = read(text)?;
         let (nodes, leaf) = tree.at(path)?;
+        // `!t key` is another key than `key` for some programs.
+        for depth in 1..=nodes.len() {
+            let adorned = matches!(nodes[depth - 1], yaml::Node::Key(_))
+                && yaml::key_at(text, &nodes[..depth])
+                    .is_none_or(|at| text.as_bytes().get(at).is_none_or(|b| b"!&*".contains(b)));
+            if adorned {
+                return Err(format!("{} has a tag, an anchor or an alias at its key", super::shown(&path[..depth])));
+            }
+        }
         let start = yaml::value_at(text, &nodes).filter(|at| text.is_char_boundary(*at)).ok_or("its place was not found")?;
         let line = text[start..].split(['\n', '\r']).next().unwrap_or_default();
         let number = || line.split([' ', '\t', ',', ']', '}']).next().map(str::to_string);
