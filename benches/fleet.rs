@@ -20,6 +20,24 @@ const KEYS: usize = 20;
 const AT_ONCE: usize = 10;
 const ROUNDS: usize = 7;
 
+/// The machine's part of the playbook that ships: nobody is asked for a laptop.
+const PLAYBOOK: &str = "\
+playbook: involuntary-termination
+summary: Shut every door at once, then prove that each one is shut.
+trigger: { event: leaver, where: { reason: involuntary } }
+deadline: 15m
+limits: { people: 1, accounts: 60 }
+stages:
+  - stage: contain
+    steps:
+      - { do: disable, to: accounts }
+      - { do: end-sessions, to: accounts }
+      - { do: revoke, to: credentials }
+      - { do: remove, to: entitlements }
+verify: { until: 5m }
+report: { formats: [html, json] }
+";
+
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
 /// What one process cost.
@@ -182,9 +200,9 @@ impl Fleet {
     fn office(&self, base: &Path) -> Result<tempfile::TempDir, Error> {
         let office = tempfile::Builder::new().prefix("fleet-").tempdir_in(base)?;
         let path = |name: &str| office.path().join(name);
-        for name in ["roster.csv", "playbooks"] {
-            run(Command::new("cp").arg("-r").arg(self.lab.join(name)).arg(office.path()))?;
-        }
+        std::fs::copy(self.lab.join("roster.csv"), path("roster.csv"))?;
+        std::fs::create_dir(path("playbooks"))?;
+        std::fs::write(path("playbooks/involuntary-termination.yaml"), PLAYBOOK)?;
         for (from, to) in [("operator", "operator"), ("known_hosts", "known_hosts")] {
             std::fs::copy(self.folder.join(from), path(to))?;
         }

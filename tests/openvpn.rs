@@ -477,6 +477,18 @@ async fn a_serial_that_two_people_have_is_not_revoked() {
     assert!(gateway.gets_in(&twin));
 }
 
+/// To awk, 10E2 is a number, and the same as 1000: the serial of the gateway's own certificate.
+#[tokio::test(flavor = "multi_thread")]
+async fn serials_that_look_like_one_number_are_two() {
+    let gateway = Gateway::new("numbers", 16);
+    gateway.root("echo 10E2 >pki/serial");
+    let leaver = gateway.issue("jane");
+    let mut found = find(&gateway, "jane").await;
+    all_done(found.apply(&found.only(&gateway, Action::Revoke)).await);
+    assert_eq!(gateway.listed(), ["10E2"]);
+    assert!(!gateway.gets_in(&leaver));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_stands_beside_certificates_is_told() {
     let lines = [
@@ -516,6 +528,108 @@ async fn a_configuration_changed_after_the_start_proves_nothing() {
     assert!(gateway.gets_in(&leaver), "the server knows nothing of the folder");
     gateway.lab.gateway(&["stop", "stale"]);
     gateway.start();
+    assert_eq!(found.words(DoorKind::Certificate).await, ["shut"]);
+    assert!(!gateway.gets_in(&leaver) && gateway.gets_in(&bystander));
+}
+
+/// openssl writes other bytes than ASCII as `\xC3\xA9`, in the CA's database and where it prints a certificate; openvpn does not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_is_not_ascii_is_shut_and_none_that_looks_like_it() {
+    let gateway = Gateway::new("names", 16);
+    let leaver = gateway.issue("rené.zoë");
+    let others = [gateway.issue("rene.zoe"), gateway.issue("rene\u{301}.zoe\u{308}"), gateway.issue("renè.zoë")];
+    assert!(gateway.root("cat pki/index.txt").contains("CN=ren\\xC3\\xA9.zo\\xC3\\xAB\n"));
+    let mut theirs = gateway.tunnel(&leaver);
+    let mut tunnels: Vec<LabSession> = others.iter().map(|other| gateway.tunnel(other)).collect();
+    let mut found = find(&gateway, "rené.zoë").await;
+    assert_eq!(found.words(DoorKind::Certificate).await, ["open"]);
+    assert_eq!(found.words(DoorKind::Session).await, ["open"]);
+    let steps = found.steps(&gateway);
+    assert_eq!(steps.len(), 2, "one certificate, sessions: {steps:#?}");
+    all_done(found.apply(&steps).await);
+    for (door, look) in found.looks().await {
+        assert_eq!(look.verdict.word(), "shut", "{}: {look:?}", door.id);
+        let by_refusal = matches!(look.verdict, Verdict::Shut { proof: Proof::Refused, .. });
+        assert_eq!(by_refusal, door.kind == DoorKind::Certificate, "{look:?}");
+    }
+    assert!(!theirs.is_alive() && tunnels.iter_mut().all(LabSession::is_alive));
+    assert!(!gateway.gets_in(&leaver) && others.iter().all(|other| gateway.gets_in(other)));
+    assert_eq!(gateway.listed(), ["1001"]);
+    assert_eq!(found.apply(&steps).await, [Ok(Outcome::AlreadyDone), Ok(Outcome::AlreadyDone)]);
+    // Whoever shares its serial is told apart by the name, all the same.
+    gateway.root("echo 1002 >pki/serial; sed -i '/CN=rene.zoe$/d' pki/index.txt");
+    let twin = gateway.issue("jürgen");
+    let mut found = find(&gateway, "jürgen").await;
+    let results = found.apply(&found.only(&gateway, Action::Revoke)).await;
+    refused(&results[0], FaultKind::Protected);
+    assert!(gateway.gets_in(&twin) && gateway.gets_in(&others[0]));
+}
+
+/// Anybody on the gateway may call a process openvpn, and have it hold a socket.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_of_somebody_else_is_not_the_server() {
+    let gateway = Gateway::new("posing", 17);
+    let (leaver, bystander) = (gateway.issue("jane"), gateway.issue("bob"));
+    gateway.root(
+        "install -D -m 755 /bin/bash /tmp/posing/openvpn
+         setsid setpriv --reuid 1600 --regid 1600 --clear-groups /tmp/posing/openvpn --norc -c \
+           'exec 3<>/dev/udp/127.0.0.1/9; while :; do sleep 1; done' --config /etc/openvpn/posing/server.conf \
+           </dev/null >/dev/null 2>&1 & echo $! >poser",
+    );
+    let mut found = find(&gateway, "jane").await;
+    found.says("as user id 1600, which is neither root nor the user that the configuration names");
+    all_done(found.apply(&found.only(&gateway, Action::Revoke)).await);
+    assert_eq!(found.words(DoorKind::Certificate).await, ["shut"]);
+    assert!(!gateway.gets_in(&leaver) && gateway.gets_in(&bystander));
+    gateway.root("kill $(cat poser); rm -r /tmp/posing");
+}
+
+/// A CA that was made anew under its old name: lists of both stand in one file, and only ours is made anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_list_of_another_ca_with_the_same_name_stays() {
+    let gateway = Gateway::with("rolled", 18, &[], true);
+    gateway.root(
+        "printf '[keyed]\\nauthorityKeyIdentifier = keyid\\n' >>pki/openssl.cnf
+         openssl ca -config pki/openssl.cnf -gencrl -crlexts keyed -out crl.pem 2>/dev/null
+         openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj '/O=Sunrise Hospital IT/CN=Sunrise VPN CA rolled' \
+           -config pki/openssl.cnf -extensions authority -keyout old.key -out old.crt 2>/dev/null
+         sed \"s|^database = .*|database = $PWD/old.txt|; s|^crlnumber = .*|crlnumber = $PWD/old.number|\" pki/openssl.cnf >old.cnf
+         printf 'R\\t300101000000Z\\t260101000000Z\\t0777\\tunknown\\t/CN=long.gone\\n' >old.txt; echo 01 >old.number
+         openssl ca -config old.cnf -gencrl -crlexts keyed -keyfile old.key -cert old.crt -out old.pem 2>/dev/null
+         cat old.pem >>crl.pem; chmod 644 crl.pem",
+    );
+    gateway.start();
+    let (leaver, bystander) = (gateway.issue("jane"), gateway.issue("bob"));
+    assert!(gateway.gets_in(&bystander));
+    let mut found = find(&gateway, "jane").await;
+    all_done(found.apply(&found.only(&gateway, Action::Revoke)).await);
+    assert_eq!(found.words(DoorKind::Certificate).await, ["shut"]);
+    assert!(!gateway.gets_in(&leaver) && gateway.gets_in(&bystander));
+    assert_eq!(gateway.root("grep -c 'BEGIN X509 CRL' crl.pem"), "2");
+    let old = gateway.root("cat old.pem");
+    assert!(gateway.root("cat crl.pem").contains(&old), "the other CA's list is as it was");
+}
+
+/// `crl-verify FOLDER dir`: a file named by the serial shuts, if the server can open it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_of_serials_shuts_by_files_that_the_server_can_open() {
+    let gateway = Gateway::with("folder", 19, &["without crl-verify", "without client-config-dir"], true);
+    gateway.root("mkdir serials; echo 'crl-verify serials dir' >>server.conf");
+    gateway.start();
+    let (leaver, bystander) = (gateway.issue("jane"), gateway.issue("bob"));
+    let mut found = find(&gateway, "jane").await;
+    assert_eq!(found.words(DoorKind::Certificate).await, ["open"]);
+    let steps = found.only(&gateway, Action::Revoke);
+    all_done(found.apply(&steps).await);
+    assert_eq!(gateway.root("ls serials"), "4097", "1001 in decimal");
+    assert_eq!(found.words(DoorKind::Certificate).await, ["shut"]);
+    assert!(!gateway.gets_in(&leaver) && gateway.gets_in(&bystander));
+    assert_eq!(found.apply(&steps).await, [Ok(Outcome::AlreadyDone)]);
+    // One that it cannot open is none to it.
+    gateway.root("chmod 600 serials/4097");
+    assert_eq!(found.words(DoorKind::Certificate).await, ["open"]);
+    assert!(gateway.gets_in(&leaver));
+    assert!(matches!(found.apply(&steps).await[..], [Ok(Outcome::Done { .. })]));
     assert_eq!(found.words(DoorKind::Certificate).await, ["shut"]);
     assert!(!gateway.gets_in(&leaver) && gateway.gets_in(&bystander));
 }

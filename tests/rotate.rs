@@ -355,6 +355,9 @@ fn a_consumer_that_fails_its_check_stops_the_finish_loudly() {
     assert!(stuck["hint"].as_str().unwrap().contains("offboard resume"), "{stuck:#}");
     assert!(report["findings"].to_string().contains("half rotated"), "{:#}", report["findings"]);
     assert_eq!(sealed(&office), "2", "both values stay sealed");
+    let refused = office.offboard(&["verify", report["run"].as_str().unwrap(), "--last"]).expect(13);
+    assert!(refused.err.contains("a rotation is half done"), "{}", refused.err);
+    assert_eq!(sealed(&office), "2", "and are not destroyed by a last look");
     own = lab.sql(&format!("SELECT count(*) FROM pg_stat_activity WHERE usename = '{}'", service.role));
     assert_ne!(own, "0");
     // Once it is well, resume goes on.
@@ -362,6 +365,61 @@ fn a_consumer_that_fails_its_check_stops_the_finish_loudly() {
     office.edit("offboard.yaml", |text| text.replace(&format!("touch {sick}; "), ""));
     all_shut(&resume(&office).expect(0).json());
     is_rotated(&lab, &service, "after resume");
+}
+
+/// A health check that complains with the value in its mouth, in every spelling that programs have for one.
+#[test]
+fn neither_value_is_in_what_a_health_check_says() {
+    let lab = Lab::shared();
+    let leaver = lab.person();
+    let service = lab.service("bastion");
+    let office = office(&lab, &leaver, &[&service]);
+    // An old value that is spelled otherwise everywhere.
+    let old = "o\u{eb}ld/p+w?\u{e9}>~ %41";
+    change_by_hand_with(&lab, &service, old, "|");
+    let script = format!("/etc/sunrise/{}.tell", service.name);
+    let tell = r#"#!/usr/bin/python3
+import base64, json, re, sys, urllib.parse
+values = [open(sys.argv[1]).read()] if len(sys.argv) > 2 else []
+values.append(re.search('PGPASSWORD="(.*)"', open(sys.argv[1] if len(sys.argv) < 3 else sys.argv[2]).read()).group(1))
+for value in values:
+    value = value.rstrip("\n")
+    spelled = [value, urllib.parse.quote(value, safe=""), re.sub("%..", lambda m: m.group().lower(), urllib.parse.quote(value, safe="")), urllib.parse.quote_plus(value),
+               base64.b64encode(value.encode()).decode(), base64.urlsafe_b64encode(value.encode()).decode(), json.dumps(value),
+               base64.b64encode(("portal:" + value).encode()).decode()]
+    print("I say", *spelled)
+sys.exit(0 if len(values) == 1 else 3)
+"#;
+    let put = format!("cat >{script} && chmod 755 {script}");
+    lab.feed(service.host, &["sh", "-ec", &put], tell.as_bytes());
+    let kept = format!("{script}.old");
+    lab.feed(service.host, &["sh", "-ec", &format!("cat >{kept}")], old.as_bytes());
+    office.edit("offboard.yaml", |text| {
+        let at = text.find(&format!("{}:\n", service.name)).unwrap();
+        let (head, tail) = text.split_at(at);
+        let line = tail.lines().find(|l| l.contains("health:")).unwrap().trim().to_string();
+        // Sick as soon as the new value stands there.
+        let file = &service.file;
+        let health = format!("health: [sh, -c, 'if grep -qF \"$(cat {kept})\" {file}; then {script} {file}; else {script} {kept} {file}; fi']");
+        format!("{head}{}", tail.replace(&line, &health))
+    });
+    let done = office.run(&leaver).expect(12);
+    let report = done.json();
+    let stuck = report["steps"].as_array().unwrap().iter().find(|s| s["outcome"] == "stuck").unwrap();
+    let note = stuck["note"].as_str().unwrap();
+    assert_eq!(note.matches(r#"I say … … … … … … "…" …"#).count(), 2, "{note}");
+    let new = lab.password_in_file(&service);
+    let journal = std::fs::read(office.path("journal/journal.sqlite")).unwrap();
+    let everything = format!("{}{}{}", done.out, done.err, String::from_utf8_lossy(&journal));
+    for value in [old, &new] {
+        let base64 = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, value);
+        for spelled in [value, &base64[..base64.len() - 4]] {
+            assert!(!everything.contains(spelled), "{spelled}");
+        }
+    }
+    assert!(
+        !everything.contains("o%C3%ABld") && !everything.contains("o%c3%abld") && !everything.contains("o\\\\u00ebld")
+    );
 }
 
 #[test]
@@ -416,6 +474,32 @@ fn what_is_known_to_fail_changes_nothing_and_stops_no_other() {
     is_rotated(&lab, &sound, "the sound one");
 }
 
+/// Whoever owns the directory may put a link in the place of the file that root is writing: root follows it nowhere.
+#[test]
+fn a_link_in_the_place_of_the_new_file_leads_nowhere() {
+    let lab = Lab::shared();
+    let leaver = lab.person();
+    let service = lab.service("web2");
+    let office = office(&lab, &leaver, &[&service]);
+    let (folder, prize) = (format!("/etc/sunrise/{}.d", service.name), format!("/root/{}.prize", service.name));
+    let swap = format!(
+        "printf prize >{prize}; chmod 604 {prize}
+         install -d -o 1600 -g 1600 {folder}; mv {file} {folder}/env; chown 1600:1600 {folder}/env; ln -s {folder}/env {file}
+         setsid setpriv --reuid 1600 --regid 1600 --clear-groups bash -c 'cd {folder}; until [ -e stop ]; do for f in .offboard.*; do
+           [ -f \"$f\" ] && [ ! -L \"$f\" ] && ln -sfn {prize} \"$f\" && echo >>swapped; done; done' </dev/null >/dev/null 2>&1 &",
+        file = service.file
+    );
+    assert!(lab.on("web2", &["bash", "-ec", &swap]).status.success());
+    office.edit("offboard.yaml", |text| {
+        text.replace(&format!("file: {}\n", service.file), &format!("file: {folder}/env\n"))
+    });
+    let done = office.run(&leaver);
+    assert!([Some(0), Some(12)].contains(&done.code), "{:?} {}", done.code, done.err);
+    let said = |text: &str| String::from_utf8(lab.on("web2", &["sh", "-c", text]).stdout).unwrap();
+    assert_ne!(said(&format!("touch {folder}/stop; cat {folder}/swapped")), "", "nobody put a link there");
+    assert_eq!(said(&format!("cat {prize}; stat -c ' %a %u' {prize}")), "prize 604 0\n");
+}
+
 #[test]
 fn a_source_that_is_down_is_rotated_when_it_is_back() {
     let lab = Lab::alone();
@@ -458,9 +542,14 @@ fn what_somebody_else_has_set_is_never_written_over_late() {
 }
 
 fn change_by_hand(lab: &Lab, service: &LabService, value: &str) {
+    change_by_hand_with(lab, service, value, "/");
+}
+
+/// `mark` stands nowhere in the value.
+fn change_by_hand_with(lab: &Lab, service: &LabService, value: &str, mark: &str) {
     lab.sql(&format!("ALTER ROLE \"{}\" PASSWORD '{value}'", service.role));
     let edit = format!(
-        "sed -i 's/PGPASSWORD=\"[^\"]*\"/PGPASSWORD=\"{value}\"/' {f}; /etc/sunrise/portal-reload {}",
+        "sed -i 's{mark}PGPASSWORD=\"[^\"]*\"{mark}PGPASSWORD=\"{value}\"{mark}' {f}; /etc/sunrise/portal-reload {}",
         service.name,
         f = service.file
     );

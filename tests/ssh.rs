@@ -180,6 +180,33 @@ fn doors_of(accounts: &[Account], who: &PersonId) -> Vec<Door> {
     accounts.iter().flat_map(|a| &a.doors).filter(|d| d.holder.person() == Some(who)).cloned().collect()
 }
 
+/// To awk, 1e7 and 1e07 are one number.
+#[tokio::test]
+async fn names_that_look_like_one_number_are_two_accounts() {
+    let _turn = TURN.lock().await;
+    let (mut bystander, mut leaver) = (somebody("number"), somebody("number"));
+    for (somebody, name) in [(&mut bystander, "1e07"), (&mut leaver, "1e7")] {
+        on("backup", &format!("usermod --badname -l {name} {}", somebody.user));
+        somebody.user = name.into();
+        somebody.wanted.person.user_name = Some(name.into());
+    }
+    on("backup", "groupadd 2e03; groupadd 2e3; gpasswd -a 1e7 2e3; gpasswd -a 1e07 2e3; gpasswd -a 1e7 2e03");
+    let mut link = link("backup").await;
+    let accounts = leaver.discover(&mut *link).await;
+    assert_eq!(accounts.iter().map(|a| a.name.as_str()).collect::<Vec<_>>(), ["1e7"]);
+    let steps = plan(&accounts, leaver.id());
+    for (step, result) in steps.iter().zip(link.apply(&steps, &cx()).await) {
+        assert!(result.is_ok(), "{step:?}: {result:?}");
+    }
+    assert!(!leaver.gets_in("1e7", "backup"));
+    assert!(bystander.gets_in("1e07", "backup"), "the bystander still gets in");
+    assert_eq!(on("backup", "getent shadow 1e7 | cut -d: -f8"), "1");
+    assert_eq!(on("backup", "getent shadow 1e07 | cut -d: -f8"), "");
+    for result in link.apply(&steps, &cx()).await {
+        assert_eq!(result, Ok(Outcome::AlreadyDone));
+    }
+}
+
 #[tokio::test]
 async fn a_leaver_is_found_shut_and_proved_on_every_host() {
     let _turn = TURN.lock().await;
@@ -926,6 +953,51 @@ async fn a_host_is_asked_with_few_programs_and_few_connections() {
     assert!(after.iter().all(|l| matches!(l.verdict, Verdict::Shut { proof: Proof::Refused, .. })), "{after:?}");
     // Our own login; and the leaver's keys in their own account and in deploy, of which the second is asked twice on one connection.
     assert_eq!(connections_accepted("web1") - connections, 3);
+}
+
+/// Connections to sshd that are open now.
+fn connections_open(host: &str) -> u64 {
+    on(host, "awk '$2 ~ /:0016$/ && $4 == \"01\"' /proc/net/tcp | wc -l").parse().unwrap()
+}
+
+/// sshd counts those on which nobody has logged in against its MaxStartups, whoever they come from.
+#[tokio::test]
+async fn one_connection_without_a_login_is_kept_at_a_host() {
+    let _turn = TURN.lock().await;
+    let (leaver, other) = (somebody("keep"), somebody("keep"));
+    let connector = connector();
+    let place = place(&*connector, "web2");
+    // Sessions of tests before this one end first.
+    while connections_open("web2") > 0 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let mut links = Vec::new();
+    for who in [&leaver, &other] {
+        let mut link = connector.open(&place, &cx()).await.unwrap();
+        let doors = doors_of(&who.discover(&mut *link).await, who.id());
+        let accounts: BTreeSet<&str> = doors.iter().map(|d| d.account.as_str()).collect();
+        assert!(accounts.contains("deploy") && accounts.contains("root"), "{accounts:?}");
+        link.look(&doors, false, &cx()).await;
+        links.push((link, doors));
+    }
+    let comes_to = async |most: u64, seconds: u32| {
+        for _ in 0..seconds * 5 {
+            if connections_open("web2") <= most {
+                return true;
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        false
+    };
+    // Those that are not kept have been said goodbye to, which may take a moment to get there.
+    assert!(comes_to(3, 5).await, "two logins and one that is kept, not {}", connections_open("web2"));
+    // sshd cuts it after LoginGraceTime, two minutes; it is not left to that.
+    assert!(comes_to(2, 60).await, "the one that was kept ends by itself, not {}", connections_open("web2"));
+    for (mut link, doors) in links {
+        for (door, look) in doors.iter().zip(link.look(&doors, true, &cx()).await) {
+            assert!(door.kind == DoorKind::Session || look.verdict.word() == "open", "{}: {look:?}", door.id);
+        }
+    }
 }
 
 /// What a live connection knows of a host's set-up is looked at anew by every discovery.

@@ -18,17 +18,19 @@ ca() { openssl ca -batch -config "$pki/openssl.cnf" "$@" 2>"$pki/said" || { cat 
 
 # certificate NAME USAGE DAYS : key and certificate, in the CA's database. A name may have several.
 certificate() {
-  local key=$pki/private/$1.key serial
+  local key=$pki/private/$1.key serial subject
   serial=$(<"$pki/serial")
   if [[ $3 == over ]]; then
-    openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj "/O=Sunrise Hospital IT/CN=$1" -config "$pki/openssl.cnf" -keyout "$key" -out "$pki/request" 2>/dev/null
+    openssl req -utf8 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj "/O=Sunrise Hospital IT/CN=$1" -config "$pki/openssl.cnf" -keyout "$key" -out "$pki/request" 2>/dev/null
     ca -notext -in "$pki/request" -out "$pki/issued/$1.crt" -extensions client -startdate 20250101000000Z -enddate 20260101000000Z
     return
   fi
-  openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days "$3" -subj "/O=Sunrise Hospital IT/CN=$1" -config "$pki/openssl.cnf" \
+  openssl req -x509 -utf8 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days "$3" -subj "/O=Sunrise Hospital IT/CN=$1" -config "$pki/openssl.cnf" \
     -extensions "$2" -CA "$pki/ca.crt" -CAkey "$pki/private/ca.key" -set_serial "0x$serial" -keyout "$key" -out "$pki/issued/$1.crt" 2>/dev/null
   cp "$pki/issued/$1.crt" "$pki/certs_by_serial/$serial.pem"
-  printf 'V\t%s\t\t%s\tunknown\t/O=Sunrise Hospital IT/CN=%s\n' "$(date -u -d "$3 days" +%y%m%d%H%M%SZ)" "$serial" "$1" >>"$pki/index.txt"
+  # As openssl writes it there: other bytes than ASCII as \xC3.
+  subject=$(openssl x509 -in "$pki/issued/$1.crt" -noout -subject -nameopt compat)
+  printf 'V\t%s\t\t%s\tunknown\t%s\n' "$(date -u -d "$3 days" +%y%m%d%H%M%SZ)" "$serial" "${subject#subject=}" >>"$pki/index.txt"
   printf '%04X\n' $((0x$serial + 1)) >"$pki/serial"
 }
 

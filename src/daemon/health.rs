@@ -39,22 +39,21 @@ async fn healthz(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
     json(alive, &serde_json::json!({ "alive": alive, "last_beat_seconds": still.as_secs() }))
 }
 
-/// Ready: what comes due now is done.
+/// Ready: what comes due now is done. Any user of this machine may ask, so it tells kinds and counts; who and what it is stands in the log.
 async fn readyz(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
-    let mut wrong = shared.wrong();
-    if shared.last_beat().elapsed() >= BEAT {
-        wrong.push("the loop does not come round".into());
-    }
-    wrong.extend(unwritable(&shared));
-    if let Err(error) = shared.journal.head().await {
-        wrong.push(error.to_string());
-    }
-    match shared.store.overdue((shared.clock)() - OVERDUE, &shared.taken()).await {
-        Ok(0) => {}
-        Ok(count) => wrong.push(format!("{count} terminations are overdue")),
-        Err(fault) => wrong.push(fault.to_string()),
-    }
-    json(wrong.is_empty(), &serde_json::json!({ "ready": wrong.is_empty(), "wrong": wrong }))
+    let still = shared.last_beat().elapsed() >= BEAT;
+    shared.is_wrong("loop", 1, still.then(|| "it does not come round".into()));
+    shared.is_wrong("journal file", 1, unwritable(&shared));
+    shared.is_wrong("journal", 1, shared.journal.head().await.err().map(|error| error.to_string()));
+    let (count, overdue) = match shared.store.overdue((shared.clock)() - OVERDUE, &shared.taken()).await {
+        Ok(0) => (0, None),
+        Ok(count) => (usize::try_from(count).unwrap_or(usize::MAX), Some(format!("{count} terminations are overdue"))),
+        Err(fault) => (1, Some(fault.to_string())),
+    };
+    shared.is_wrong("overdue", count, overdue);
+    let wrong = shared.wrong();
+    let told: Vec<_> = wrong.iter().map(|(kind, count)| serde_json::json!({ "kind": kind, "count": count })).collect();
+    json(wrong.is_empty(), &serde_json::json!({ "ready": wrong.is_empty(), "wrong": told }))
 }
 
 /// Whether the journal's file system takes anything any more.

@@ -13,7 +13,7 @@ use crate::store::{Asked, Claim, Kind, Store};
 use crate::wiring::House;
 use futures::FutureExt;
 use jiff::SignedDuration;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -60,8 +60,10 @@ pub(super) struct Shared {
     /// One at a time asks for a run.
     asking: Arc<Gate<()>>,
     beat: Mutex<Instant>,
-    /// What is wrong, by where it was found.
-    wrong: Mutex<HashMap<&'static str, String>>,
+    /// What is wrong, by its kind: how many, and what.
+    wrong: Mutex<BTreeMap<&'static str, (usize, String)>>,
+    /// Why mail waits.
+    mail: Mutex<Option<Fault>>,
 }
 
 impl Shared {
@@ -79,6 +81,7 @@ impl Shared {
             asking: Arc::default(),
             beat: Mutex::new(Instant::now()),
             wrong: Mutex::default(),
+            mail: Mutex::default(),
         }
     }
 
@@ -106,16 +109,16 @@ impl Shared {
         *self.beat.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes what is wrong `with` something, or that nothing is any more. Logged when it changes.
-    pub fn is_wrong(&self, with: &'static str, what: Option<String>) {
+    /// Notes `what` is wrong with something, and with how many of it; or that nothing is any more. Logged when it changes.
+    pub fn is_wrong(&self, with: &'static str, count: usize, what: Option<String>) {
         let mut wrong = self.wrong.lock().unwrap_or_else(PoisonError::into_inner);
-        if wrong.get(with) == what.as_ref() {
+        if wrong.get(with).map(|(_, what)| what) == what.as_ref() {
             return;
         }
         match what {
             Some(what) => {
                 tracing::error!(with, what, "something is wrong");
-                wrong.insert(with, what);
+                wrong.insert(with, (count, what));
             }
             None => {
                 tracing::info!(with, "right again");
@@ -124,11 +127,23 @@ impl Shared {
         }
     }
 
-    pub fn wrong(&self) -> Vec<String> {
+    /// What kinds of things are wrong, and with how many; what it is stands in the log.
+    pub fn wrong(&self) -> BTreeMap<&'static str, usize> {
         let wrong = self.wrong.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut all: Vec<String> = wrong.iter().map(|(with, what)| format!("{with}: {what}")).collect();
-        all.sort();
-        all
+        wrong.iter().map(|(with, (count, _))| (*with, *count)).collect()
+    }
+
+    /// Notes why mail waits, or that it does not. Logged when it changes.
+    pub fn mail_waits(&self, because: Option<Fault>) {
+        let mut mail = self.mail.lock().unwrap_or_else(PoisonError::into_inner);
+        if *mail == because {
+            return;
+        }
+        match &because {
+            Some(fault) => tracing::warn!(%fault, "mail waits"),
+            None => tracing::info!("mail goes on"),
+        }
+        *mail = because;
     }
 
     /// The right to work on a run, when nobody else does.

@@ -12,8 +12,11 @@ pub(super) async fn send(shared: Arc<Shared>) {
             None => Ok(None),
         }
     };
-    match sent.await {
-        Ok(None) => {}
+    // A mail server's trouble is no reason to call ourselves not ready: terminations do not need it.
+    let waits = match sent.await {
+        Ok(None) => None,
+        // Another process is sending: it knows.
+        Ok(Some(drained)) if drained.busy => return,
         Ok(Some(drained)) => {
             for (recipient, fault) in &drained.refused {
                 tracing::error!(recipient, %fault, "a mail was refused; offboard mail lists it");
@@ -21,11 +24,9 @@ pub(super) async fn send(shared: Arc<Shared>) {
             if drained.sent > 0 {
                 tracing::info!(mails = drained.sent, "sent");
             }
-            if let Some(fault) = drained.fault {
-                tracing::warn!(%fault, "mail waits");
-            }
+            drained.fault
         }
-        // A mail server's trouble is no reason to call ourselves not ready: terminations do not need it.
-        Err(fault) => tracing::warn!(%fault, "mail waits"),
-    }
+        Err(fault) => Some(fault),
+    };
+    shared.mail_waits(waits);
 }

@@ -58,8 +58,11 @@ pub(super) async fn pick_up(shared: &Arc<Shared>) -> Result<(), Failure> {
         })
         .collect();
     let too_many = too_many(&decided, runs.values().flatten(), settings.leavers_at_once);
+    // In order: what is said of the same people is the same.
+    let mut ids: Vec<String> = too_many.iter().map(|id| id.0.clone()).collect();
+    ids.sort();
     let held = (!too_many.is_empty()).then(|| {
-            let names: Vec<_> = too_many.iter().take(5).map(|id| id.0.as_str()).collect();
+            let names = &ids[..ids.len().min(5)];
             format!(
                 "{} people leave within a day of each other ({}{}), more than leavers-at-once: {}. None of them is run by itself, and \
                  whoever has a run for a later date keeps that date: check the roster; raise the limit, or use offboard run PERSON --at \
@@ -70,10 +73,8 @@ pub(super) async fn pick_up(shared: &Arc<Shared>) -> Result<(), Failure> {
                 settings.leavers_at_once
             )
     });
-    shared.is_wrong("leavers at once", held.clone());
+    shared.is_wrong("leavers at once", too_many.len(), held.clone());
     if let Some(why) = &held {
-        let mut ids: Vec<String> = too_many.iter().map(|id| id.0.clone()).collect();
-        ids.sort();
         // Mail that cannot be written keeps nobody's access open.
         if let Err(fault) = house.queue_held_roster(&shared.store, why, &ids, now).await {
             tracing::error!(%fault, "no mail about the held roster could be written");
@@ -93,7 +94,7 @@ pub(super) async fn pick_up(shared: &Arc<Shared>) -> Result<(), Failure> {
             failed.push(format!("{}: {}", person.id, failure.plain().trim()));
         }
     }
-    shared.is_wrong("leavers", (!failed.is_empty()).then(|| failed.join("; ")));
+    shared.is_wrong("leavers", failed.len(), (!failed.is_empty()).then(|| failed.join("; ")));
     Ok(())
 }
 

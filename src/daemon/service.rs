@@ -77,7 +77,7 @@ pub async fn serve(serving: Serving) -> Result<(), Failure> {
     let stop_within = house.config.serve.stop_within.duration();
     let shared = Arc::new(Shared::new(clock, journal, store, premises));
     let names: Vec<String> = damaged.iter().map(|(run, error)| format!("{run}: {error}")).collect();
-    shared.is_wrong("journal", (!names.is_empty()).then(|| names.join("; ")));
+    shared.is_wrong("runs", names.len(), (!names.is_empty()).then(|| names.join("; ")));
     let address = listener.local_addr().unwrap_or(address);
     let pages = tokio::spawn(health::answer(listener, Arc::clone(&shared)));
     let ticks = tick(&shared).await;
@@ -193,7 +193,7 @@ impl Rounds {
         }
         let mail = self.mail(shared, now).await;
         let wrong = orders.as_ref().err().or(due.as_ref().err()).or(mail.as_ref().err());
-        shared.is_wrong("store", wrong.map(ToString::to_string));
+        shared.is_wrong("store", 1, wrong.map(ToString::to_string));
         let until = due.ok().flatten().map(|at| Duration::try_from(at.duration_since(now)).unwrap_or_default());
         until.map_or(LONGEST_SLEEP, |until| until.min(LONGEST_SLEEP))
     }
@@ -203,7 +203,7 @@ impl Rounds {
         let changed = premises.look();
         let broken = premises.broken.clone();
         drop(premises);
-        shared.is_wrong("configuration", broken);
+        shared.is_wrong("configuration", 1, broken);
         changed
     }
 
@@ -213,9 +213,9 @@ impl Rounds {
             Trust::Jumped(by) => {
                 let what =
                     format!("the clock jumped ahead by {} s: nothing is begun until it has stood still", by.as_secs());
-                shared.is_wrong("clock", Some(what));
+                shared.is_wrong("clock", 1, Some(what));
             }
-            Trust::Believed => shared.is_wrong("clock", None),
+            Trust::Believed => shared.is_wrong("clock", 1, None),
             Trust::Good | Trust::Doubted => {}
         }
         matches!(trust, Trust::Good | Trust::Believed)
@@ -280,9 +280,9 @@ impl Rounds {
         let shared = Arc::clone(shared);
         let task = self.tasks.spawn(async move {
             let done = pick_up(&shared).await;
-            shared.is_wrong("roster", done.err().map(|failure| failure.plain()));
+            shared.is_wrong("roster", 1, done.err().map(|failure| failure.plain()));
             let swept = after::settle_sweeps(&shared.house(), &shared.store, (shared.clock)(), None).await;
-            shared.is_wrong("sweeps", swept.err().map(|fault| fault.to_string()));
+            shared.is_wrong("sweeps", 1, swept.err().map(|fault| fault.to_string()));
         });
         self.picking = Some(task);
     }

@@ -162,6 +162,8 @@ pub struct Run<'a> {
     /// Nothing once it was destroyed after a last look.
     seed: Option<secrecy::SecretSlice<u8>>,
     given_up: Mutex<BTreeSet<StepId>>,
+    /// Steps that failed once for a reason that does not pass by itself.
+    doubted: Mutex<BTreeSet<StepId>>,
     /// Connections that the next pass goes on with.
     links: Mutex<BTreeMap<PlaceId, Box<dyn Link>>>,
     /// How many places are being worked on.
@@ -202,6 +204,7 @@ impl<'a> Run<'a> {
             generation: AtomicU64::new(0),
             seed,
             given_up: Mutex::default(),
+            doubted: Mutex::default(),
             links: Mutex::default(),
             at_work: AtomicUsize::new(0),
             admitted: Mutex::default(),

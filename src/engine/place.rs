@@ -1,6 +1,6 @@
 //! One place, from its door to its verdict: open, discover, plan, look before, apply, look after, on one connection.
 
-use super::{Halt, Run};
+use super::{Engine, Halt, Run};
 use crate::connector::{Connector, Cx, Link};
 use crate::model::{Door, Event, Fault, FaultKind, Look, LookAt, Outcome, Place, Step};
 use std::sync::PoisonError;
@@ -18,6 +18,25 @@ const LOOK_BEFORE: Duration = Duration::from_secs(2);
 const SLOT: Duration = Duration::from_secs(2);
 /// So many connections are kept open from one pass to the next, at some 64 kB each.
 const KEPT: usize = 64;
+
+impl Engine {
+    /// Works in one of the system's slots, and gives it up after [`SLOT`]. What can wait leaves some slots to what cannot.
+    pub(super) async fn in_turn<T>(&self, place: &Place, can_wait: bool, work: impl Future<Output = T>) -> T {
+        let slot = match self.working.get(&place.system) {
+            Some(slots) => {
+                let calm = if can_wait { slots.calm.acquire().await.ok() } else { None };
+                Some((calm, slots.all.acquire().await.ok()))
+            }
+            None => None,
+        };
+        let mut work = std::pin::pin!(work);
+        tokio::select! {
+            done = &mut work => return done,
+            () = sleep(SLOT) => drop(slot),
+        }
+        work.await
+    }
+}
 
 impl Run<'_> {
     /// Shuts every door of the leaver at one place. Says whether anything was done or learned that the other places, or another pass,
@@ -102,25 +121,13 @@ impl Run<'_> {
         self.in_turn(place, work).await
     }
 
-    /// Works in one of the system's slots, and gives it up after [`SLOT`].
+    /// Works in one of the system's slots; see [`Engine::in_turn`].
     pub(super) async fn in_turn<T>(
         &self,
         place: &Place,
         work: impl Future<Output = Result<T, Halt>>,
     ) -> Result<T, Halt> {
-        let slot = match self.engine.working.get(&place.system) {
-            Some(slots) => {
-                let calm = if self.can_wait { slots.calm.acquire().await.ok() } else { None };
-                Some((calm, slots.all.acquire().await.ok()))
-            }
-            None => None,
-        };
-        let mut work = std::pin::pin!(work);
-        tokio::select! {
-            done = &mut work => return done,
-            () = sleep(SLOT) => drop(slot),
-        }
-        work.await
+        self.engine.in_turn(place, self.can_wait, work).await
     }
 
     async fn open(&self, connector: &dyn Connector, place: &Place, cx: &Cx) -> Result<Box<dyn Link>, Halt> {
@@ -183,7 +190,7 @@ impl Run<'_> {
                 }
                 Err(fault) => {
                     all_done = false;
-                    let last = !fault.is_transient();
+                    let last = !fault.is_transient() && self.is_hopeless(&step.id);
                     if last {
                         self.give_step_up(&step.id);
                     }

@@ -146,6 +146,12 @@ impl Run<'_> {
         Ok(stages)
     }
 
+    /// Whether it is the second time that this step fails for a reason which somebody has to mend. The first time may have been the
+    /// moment at which somebody else was changing the same thing: a process that was killed, whose commands still go on at the place.
+    pub(super) fn is_hopeless(&self, step: &StepId) -> bool {
+        !self.doubted.lock().unwrap_or_else(PoisonError::into_inner).insert(step.clone())
+    }
+
     /// A step that cannot succeed until somebody mends something is not tried again before `resume`.
     pub(super) fn give_step_up(&self, step: &StepId) {
         self.given_up.lock().unwrap_or_else(PoisonError::into_inner).insert(step.clone());

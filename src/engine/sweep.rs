@@ -92,18 +92,16 @@ impl Engine {
         // No witness is ever derived here: nothing is applied.
         let cx = self.cx(vec![0; 32].into());
         let mut link = self.open(connector, place, &cx).await?;
-        let _slot = match self.working.get(&place.system) {
-            // It can wait: a termination finds the other slots free.
-            Some(slots) => Some((slots.calm.acquire().await.ok(), slots.all.acquire().await.ok())),
-            None => None,
-        };
         let mut book = Book::new(connector, place);
-        {
+        let reading = async {
             let mut accounts = link.sweep();
             while let Some(next) = self.in_time(&format!("{}: reading", place.id), 6, accounts.next()).await? {
                 tally.take(&mut book, next?);
             }
-        }
+            Ok::<(), Fault>(())
+        };
+        // It can wait: a termination finds the other slots free, and where there is only one it has that soon.
+        self.in_turn(place, true, reading).await?;
         let mut unread = link.findings();
         unread.retain(|finding| finding.kind == FindingKind::Unknown);
         tally.close(book, link.last_use(), unread);

@@ -258,6 +258,14 @@ impl Lab {
         run(Command::new(path).arg(host).args(command))
     }
 
+    /// The same with something on its standard input; it must succeed.
+    pub fn feed(&self, host: &str, command: &[&str], input: &[u8]) {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("lab/on");
+        let mut child = Command::new(path).arg(host).args(command).stdin(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(input).unwrap();
+        assert!(child.wait().unwrap().success(), "{command:?}");
+    }
+
     /// SQL as the database's own superuser, over its socket.
     pub fn sql(&self, statement: &str) -> String {
         let socket = self.root.join("pg");

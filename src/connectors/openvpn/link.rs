@@ -15,7 +15,7 @@ use std::sync::OnceLock;
 const MOST: usize = 64 * 1024 * 1024;
 
 /// The script, without comments and indentation: it is sent once a connection.
-fn script() -> &'static str {
+pub(super) fn script() -> &'static str {
     static SCRIPT: OnceLock<String> = OnceLock::new();
     SCRIPT.get_or_init(|| {
         let mut text = String::new();

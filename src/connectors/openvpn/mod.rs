@@ -20,6 +20,8 @@ mod link;
 mod look;
 mod names;
 mod plan;
+#[cfg(test)]
+mod script_tests;
 mod settings;
 mod survey;
 

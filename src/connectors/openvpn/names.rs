@@ -63,18 +63,18 @@ fn key(text: &str) -> Option<(String, usize)> {
     }
 }
 
-/// `\xC3\xA9` is how openssl writes bytes that are no ASCII.
+/// `\xC3\xA9` is how openssl writes bytes that are no printable ASCII. It leaves a backslash as it is, so other such words are the name's own.
 fn unescaped(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find("\\x") {
         bytes.extend_from_slice(&rest.as_bytes()[..at]);
         match rest.get(at + 2..at + 4).and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
-            Some(byte) => {
+            Some(byte) if !(b' '..=b'~').contains(&byte) => {
                 bytes.push(byte);
                 rest = &rest[at + 4..];
             }
-            None => {
+            _ => {
                 bytes.extend_from_slice(b"\\x");
                 rest = &rest[at + 2..];
             }
@@ -135,6 +135,16 @@ mod tests {
         assert_eq!(named("/CN=host/web"), (some("host/web"), None));
         assert_eq!(named("/CN=Ren\\xC3\\xA9"), (some("René"), None));
         assert_eq!(named("/O=Example"), (None, None));
+    }
+
+    #[test]
+    fn what_openssl_does_not_escape_is_no_escape() {
+        let some = |text: &str| Some(text.to_string());
+        // Whoever asks for a certificate may choose such a name; openssl does not mark the backslash.
+        assert_eq!(named("/CN=\\x6Aane.roe").0, some("\\x6Aane.roe"));
+        assert_eq!(named("/CN=jane\\x2").0, some("jane\\x2"));
+        assert_eq!(named("/CN=jane\\x0Aroe").0, some("jane\nroe"), "refused later: it holds a control character");
+        assert_eq!(named("O=x, CN=\\xE0\\xA4\\x9C\\xE0\\xA4\\xAF").0, some("जय"));
     }
 
     #[test]

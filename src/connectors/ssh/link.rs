@@ -22,7 +22,7 @@ use tokio::time::Instant;
 const MOST: usize = 96 * 1024 * 1024;
 
 /// The script, without comments and indentation: it is sent once a connection.
-fn script() -> &'static str {
+pub(super) fn script() -> &'static str {
     static SCRIPT: OnceLock<String> = OnceLock::new();
     SCRIPT.get_or_init(|| {
         const PARTS: [&str; 5] = [
@@ -211,13 +211,6 @@ impl SshLink {
 
     /// A listing that was cut off proves nothing.
     fn complete(&self, survey: Survey) -> Result<Survey, Fault> {
-        if survey.config.get("authorizedkeysfile").is_none_or(String::is_empty) {
-            let because = survey.config_error.unwrap_or_else(|| "sshd -T names no AuthorizedKeysFile".into());
-            return Err(self
-                .fault(FaultKind::Misconfigured, "cannot tell which key files sshd reads")
-                .because(because)
-                .hint("run sshd -T there as root and mend what it says"));
-        }
         for part in ["tables", "processes", "files", "survey"] {
             if !survey.has(part) {
                 return Err(self
@@ -225,6 +218,13 @@ impl SshLink {
                     .because(format!("it broke off at: {part}"))
                     .hint("a file that never ends, or was exchanged while it was read; tried again"));
             }
+        }
+        if survey.config.get("authorizedkeysfile").is_none_or(String::is_empty) {
+            let because = survey.config_error.unwrap_or_else(|| "sshd -T names no AuthorizedKeysFile".into());
+            return Err(self
+                .fault(FaultKind::Misconfigured, "cannot tell which key files sshd reads")
+                .because(because)
+                .hint("run sshd -T there as root and mend what it says"));
         }
         Ok(survey)
     }

@@ -8,6 +8,8 @@ use crate::wire::shell::{Kept, Login, Probe, printable, probe, probe_and_keep};
 use futures::stream::StreamExt;
 use russh::keys::PublicKey;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use tokio::sync::Semaphore;
 
 /// How the detail of a door begins whose key signs certificates: sshd does not take such a key itself, so it is not asked.
 pub(super) const AUTHORITY: &str = "certificate authority: ";
@@ -33,8 +35,8 @@ pub(super) async fn look(link: &mut SshLink, doors: &[Door], after: bool) -> Vec
         login.target.user = account.to_string();
         let colleague = listing.as_ref().ok().and_then(|survey| colleague(survey, account, doors));
         // Not in the leaver's own accounts: what is live there is ended.
-        let keep = !after && !link.own.contains(account);
-        asked.push(ask(login, keys, colleague, link.kept.remove(account), keep));
+        let keeping = (!after && !link.own.contains(account)).then(|| link.host.keeping.clone());
+        asked.push(ask(login, keys, colleague, link.kept.remove(account), keeping));
     }
     let mut answered = Vec::with_capacity(asked.len());
     let mut asking = futures::stream::iter(asked).buffered(AT_ONCE);
@@ -75,7 +77,7 @@ async fn ask(
     keys: Vec<Question>,
     colleague: Option<Question>,
     kept: Option<Kept>,
-    keep: bool,
+    keeping: Option<Arc<Semaphore>>,
 ) -> (String, Vec<Answer>, Option<Control>, Option<Kept>) {
     let (mut fingerprints, mut all): (Vec<_>, Vec<_>) = keys.into_iter().unzip();
     if let Some((fingerprint, key)) = &colleague {
@@ -92,8 +94,10 @@ async fn ask(
     };
     let (answers, kept) = match again {
         Some(answers) => (answers, None),
-        None if keep && colleague.is_some() => probe_and_keep(&login, &all).await,
-        None => (probe(&login, &all).await, None),
+        None => match keeping.filter(|_| colleague.is_some()).and_then(|room| room.try_acquire_owned().ok()) {
+            Some(room) => probe_and_keep(&login, &all, room).await,
+            None => (probe(&login, &all).await, None),
+        },
     };
     let mut answers: Vec<Answer> = fingerprints.into_iter().zip(answers).collect();
     let control = colleague.and_then(|_| answers.pop()).filter(|(_, answer)| *answer == Probe::Accepted);

@@ -12,7 +12,7 @@
 //! | `discover`, `baseline` | accounts, doors and findings; what stood there first, and who could have planted what did not |
 //! | `held` | findings about what a leaver may have left behind where they could write |
 //! | `plan`, `apply` | steps, and what the script is told |
-//! | `rotate`, `keyfile` | a consumer of a shared secret: one key of a file (env, INI, YAML, JSON, properties), reload, health |
+//! | `rotate`, `keyfile`, `spellings` | a consumer of a shared secret: one key of a file (env, INI, YAML, JSON, properties), reload, health; no value in what they say |
 //! | `look` | verdicts |
 //! | `uses` | for a sweep: when accounts were last used, and which can be entered at all |
 //! | `check` | our own standing, and how sshd is set up |
@@ -28,7 +28,10 @@ mod link;
 mod look;
 mod plan;
 mod rotate;
+#[cfg(test)]
+mod script_tests;
 mod settings;
+mod spellings;
 mod survey;
 mod uses;
 
@@ -43,6 +46,7 @@ use async_trait::async_trait;
 use russh::keys::PrivateKey;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use tokio::sync::Semaphore;
 
 /// What this connector is.
 pub static MANIFEST: Manifest = Manifest {
@@ -73,6 +77,9 @@ pub static MANIFEST: Manifest = Manifest {
 struct HostAt {
     place: Place,
     target: Target,
+    /// Room for connections on which nobody logs in and that are kept all the same, over all runs: one. sshd lets only so many be open at
+    /// a time (MaxStartups, sshd_config(5)), and one that it refuses may be a colleague's.
+    keeping: Arc<Semaphore>,
 }
 
 /// A fleet of hosts.

@@ -5,6 +5,7 @@
 
 use super::keyfile;
 use super::link::{SshLink, quoted};
+use super::spellings::without;
 use crate::connector::{Taken, Turn};
 use crate::model::{Digest, Fault, FaultKind, Outcome, Part, Phase, SecretConsumer, short_id};
 use crate::wire::shell::printable;
@@ -214,13 +215,6 @@ impl<'t> Work<'_, 't> {
         }
         Ok(ran)
     }
-}
-
-/// What a program said, but for the value. The script gives it on one line, with one space between words.
-fn without(said: &str, value: &SecretString) -> String {
-    let words: Vec<&str> = value.expose_secret().split_whitespace().collect();
-    let value = Zeroizing::new(words.join(" "));
-    if value.is_empty() { said.to_string() } else { said.replace(value.as_str(), "…") }
 }
 
 /// What the script says of a file.

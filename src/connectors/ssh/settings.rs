@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tokio::sync::Semaphore;
 
 /// Unix hosts that are reached over SSH.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -95,7 +96,7 @@ pub fn build(system: &SystemName, settings: Settings, base: &Path) -> Result<Arc
             name: host.name,
         };
         order.push(place.id.clone());
-        if hosts.insert(place.id.clone(), HostAt { place, target: target.clone() }).is_some() {
+        if hosts.insert(place.id.clone(), HostAt { place, target: target.clone(), keeping: Arc::new(Semaphore::new(1)) }).is_some() {
             return Err(misconfigured(format!("{} is listed twice", target.name)));
         }
     }

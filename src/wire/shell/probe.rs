@@ -8,7 +8,7 @@ use russh::keys::agent::AgentIdentity;
 use russh::keys::{HashAlg, PublicKey};
 use russh::{MethodKind, SendError, Signer};
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 /// What the host said.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,8 +40,12 @@ pub async fn probe(login: &Login, keys: &[PublicKey]) -> Vec<Probe> {
     answers
 }
 
-/// As [`probe`]; if that took one connection and the host can be asked the same again on it, keeps it.
-pub async fn probe_and_keep(login: &Login, keys: &[PublicKey]) -> (Vec<Probe>, Option<Kept>) {
+/// As [`probe`]; if that took one connection and the host can be asked the same again on it, keeps it, in `room`.
+pub async fn probe_and_keep(
+    login: &Login,
+    keys: &[PublicKey],
+    room: OwnedSemaphorePermit,
+) -> (Vec<Probe>, Option<Kept>) {
     if keys.len() * 2 > PER_CONNECTION {
         return (probe(login, keys).await, None);
     }
@@ -55,6 +59,7 @@ pub async fn probe_and_keep(login: &Login, keys: &[PublicKey]) -> (Vec<Probe>, O
             Ok(Ok(give)) => drop(give.send(connection)),
             _ => goodbye(connection, timeout).await,
         }
+        drop(room);
     });
     (answers, Some(Kept { keys: keys.len(), want }))
 }

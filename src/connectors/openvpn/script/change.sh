@@ -49,17 +49,14 @@ all_of() {
     done
 }
 
-# Changes rows of the CA's database: those of the serials in `these` become R. One that is not there is added, under the name given.
+# Changes rows of the CA's database: those of the serials in `these` become R, if they are of the name NAME. One that is not there is added.
 # shellcheck disable=SC2016
 REVOKE='
 BEGIN { n = split(these, s, " "); for (i = 1; i <= n; i++) want[s[i]] = 1 }
 $4 in want { have[$4] = 1 }
-($4 in want) && $1 != "R" && $6 ~ ("/CN=" plain "(/[A-Za-z0-9.]+=|$)") { $1 = "R"; $3 = now ",cessationOfOperation" }
+($4 in want) && $1 != "R" && row($6) { $1 = "R"; $3 = now ",cessationOfOperation" }
 { print }
-END { for (i = 1; i <= n; i++) if (!(s[i] in have)) print "R", until, now ",cessationOfOperation", s[i], "unknown", "/CN=" name }'
-
-# quoted_pattern TEXT: for awk, so that a name means itself.
-quoted_pattern() { printf '%s' "$1" | sed 's/[^A-Za-z0-9_@ -]/[&]/g; s/\[\\\]/\\\\/g; s/\[\^\]/\\^/g'; }
+END { for (i = 1; i <= n; i++) if (!(s[i] in have)) print "R", until, now ",cessationOfOperation", s[i], "unknown", "/CN=" ENVIRON["NAME"] }'
 
 # several: why nothing is done where nobody knows which process is the server.
 several() { printf '%s' "several processes could be the server ($SEVERAL): nobody can say which files it reads"; }
@@ -67,7 +64,8 @@ several() { printf '%s' "several processes could be the server ($SEVERAL): nobod
 # revoke NAME [NUMBER SERIAL]…: certificates of one name become worthless: in the CA's database, then in the list that the server reads.
 revoke() {
     load
-    name=$1
+    NAME=$1
+    export NAME
     shift
     if [ -n "$SEVERAL" ]; then
         all_of misconfigured "$(several)" "$@"
@@ -79,7 +77,7 @@ revoke() {
         revoke_in_folder "$@"
     elif [ -z "$CA_KEY" ] || [ -z "$CA_INDEX" ]; then
         all_of forbidden 'no key of the CA is named' "$@"
-    elif [ ! -r "$CA_KEY" ] || [ ! -r "$CA_INDEX" ] || [ ! -r "$CA_CERT" ]; then
+    elif [ ! -r "$CA_KEY" ] || [ ! -r "$CA_CERT" ] || ! has_database; then
         all_of forbidden "cannot read the CA: $CA_KEY, $CA_INDEX, $CA_CERT" "$@"
     else
         locked revoke_locked "$@" </dev/null
@@ -92,7 +90,6 @@ revoke() {
 # revoke_in_folder [NUMBER SERIAL]…: crl-verify DIR dir: a file named by the serial in decimal is all that it takes, if the server can
 # open it.
 revoke_in_folder() {
-    plain=$(quoted_pattern "$name")
     certificates >"$TMP/issued"
     while [ $# -gt 1 ]; do
         file=$CRL/$(decimal_of "$2") said=
@@ -112,12 +109,12 @@ revoke_in_folder() {
     done
 }
 
-# twin_of SERIAL: somebody else whose certificate has this serial. The name to leave out is in `plain`, copies of certificates are in
-# `issued`.
+# twin_of SERIAL: somebody else whose certificate has this serial. Compared as text: to awk 10E2 is a number, and the same as 1000. The name
+# to leave out is in NAME, copies of certificates are in `issued`.
 twin_of() {
     twin=
-    [ -z "$CA_INDEX" ] || [ ! -r "$CA_INDEX" ] || twin=$(awk -F '\t' -v serial="$1" -v name="$plain" '$4 == serial && $1 == "V" && $6 !~ ("/CN=" name "(/[A-Za-z0-9.]+=|$)") { print $6; exit }' "$CA_INDEX")
-    [ -n "$twin" ] || twin=$(awk -F '\t' -v serial="$1" -v name="$plain" '$2 == serial && $4 !~ ("(^|, |,)CN ?= ?" name "([,/]|$)") { print $4; exit }' "$TMP/issued")
+    [ -z "$CA_INDEX" ] || [ ! -r "$CA_INDEX" ] || twin=$(awk -F '\t' -v serial="$1" "$NAMED"' $4 == serial "" && $1 == "V" && !row($6) { print $6; exit }' "$CA_INDEX")
+    [ -n "$twin" ] || twin=$(awk -F '\t' -v serial="$1" "$NAMED"' $2 == serial "" && !printed($4) { print $4; exit }' "$TMP/issued")
     printf '%s' "$twin"
 }
 
@@ -136,7 +133,6 @@ decimal_of() {
 }
 
 revoke_locked() {
-    plain=$(quoted_pattern "$name")
     WANTED='' MINE=''
     certificates >"$TMP/issued"
     while [ $# -gt 1 ]; do
@@ -162,9 +158,9 @@ revoke_locked() {
     for serial in $WANTED; do
         case " $(printf '%s' "$listed" | tr '\n' ' ') " in *" $serial "*) [ -n "$fresh" ] || NEWS="$NEWS $serial" ;; *) NEWS="$NEWS $serial" ;; esac
     done
-    awk -F '\t' -v OFS='\t' -v these="$WANTED" -v plain="$plain" -v name="$(printf '%s' "$name" | sed 's/\\/\\\\/g')" \
+    awk -F '\t' -v OFS='\t' -v these="$WANTED" \
         -v now="$(date -u +%y%m%d%H%M%SZ)" -v until="$(date -u -d '+ 20 years' +%y%m%d%H%M%SZ 2>/dev/null || echo 491231235959Z)" \
-        "$REVOKE" "$CA_INDEX" >"$TMP/index" || {
+        "$NAMED$REVOKE" "$CA_INDEX" >"$TMP/index" || {
         all_of failed 'awk failed on the database of the CA' "$@"
         return 0
     }
@@ -350,13 +346,12 @@ is_live() {
     [ -n "$CA_INDEX" ] && [ -r "$CA_INDEX" ] || return 0
     certificates >"$TMP/issued"
     # Copies that the database lost count as well.
-    PLAIN=$(quoted_pattern "$1") awk -F '\t' '
-        BEGIN { name = ENVIRON["PLAIN"] }
-        FILENAME == ARGV[1] { if ($6 ~ ("/CN=" name "(/[A-Za-z0-9.]+=|$)")) { row[$4] = 1; any = 1; if ($1 == "V") live = 1 } next }
-        !($2 in row) && $4 ~ ("(^|, |,)CN ?= ?" name "([,/]|$)") { live = 1 }
+    NAME=$1 awk -F '\t' "$NAMED"'
+        FILENAME == ARGV[1] { if (row($6)) { known[$4] = 1; any = 1; if ($1 == "V") live = 1 } next }
+        !($2 in known) && printed($4) { live = 1 }
         END { exit !(live || !any) }' "$CA_INDEX" "$TMP/issued" && return 0
     # Another CA's certificate, which is connected now.
-    talk 'status 3' | WHO=$1 awk -F '\t' '$2 == "CLIENT_LIST" && $3 == ENVIRON["WHO"] { found = 1 } END { exit !found }'
+    talk 'status 3' | WHO=$1 awk -F '\t' '$2 == "CLIENT_LIST" && $3 == ENVIRON["WHO"] "" { found = 1 } END { exit !found }'
 }
 
 # disable NUMBER NAME: a `disable` line in the client's own file. The server reads it at each connection.
@@ -468,7 +463,7 @@ end_sessions() {
         esac
         clients=$(printf '%s\n' "$said" | WHO=$2 awk -F '\t' '
             $2 == "HEADER" && $3 == "CLIENT_LIST" { for (i = 4; i <= NF; i++) { if ($i == "Common Name") name = i - 1; if ($i == "Client ID") id = i - 1 } }
-            $2 == "CLIENT_LIST" && name && id && $name == ENVIRON["WHO"] && $id ~ /^[0-9]+$/ { print $id }')
+            $2 == "CLIENT_LIST" && name && id && $name == ENVIRON["WHO"] "" && $id ~ /^[0-9]+$/ { print $id }')
         if [ -z "$clients" ]; then
             clear=$((clear + 1))
             [ "$clear" -lt 2 ] || break

@@ -196,6 +196,13 @@ located() {
 # load: everything above, anew.
 load() {
     find_server
+    tries=0
+    # A server that runs a program is two processes for a moment.
+    while [ -n "$SEVERAL" ] && [ $tries -lt 5 ]; do
+        tries=$((tries + 1))
+        nap
+        find_server
+    done
     load_config
     located ca
     SERVER_CA=$LOCATED
@@ -219,6 +226,16 @@ load() {
     done <"/proc/$PID/status"
 }
 
+# has_database: whether the database of the CA can be read. openssl puts it aside for a moment when it writes it anew.
+has_database() {
+    tries=0
+    until [ -e "$CA_INDEX" ] || [ $tries -ge 5 ]; do
+        tries=$((tries + 1))
+        nap
+    done
+    [ -r "$CA_INDEX" ]
+}
+
 # readable FILE: whether the running server's user can read it: it gave its privileges up after it had started.
 readable() {
     [ -n "$SERVER_UID" ] && [ "$SERVER_UID" != 0 ] || {
@@ -232,3 +249,30 @@ readable() {
 
 # what_reads FILE: certificates and lists carry text around their PEM blocks; only the blocks.
 blocks() { awk -v name="$2" '$0 ~ "^-----BEGIN " name "-----" { on = 1 } on { print } $0 ~ "^-----END " name "-----" { on = 0 }' "$1"; }
+
+# NAMED: for awk, whether a subject is of exactly the name NAME of the environment. `row`: as `openssl ca` writes it into its database;
+# `printed`: as openssl prints it. It escapes bytes that are no ASCII (\xC3), and no others that a name may have.
+# shellcheck disable=SC2016
+NAMED='
+function plain(text,    out, digits) {
+    digits = "0123456789ABCDEF"
+    while (match(text, /\\x[89A-F][0-9A-F]/)) {
+        out = out substr(text, 1, RSTART - 1) sprintf("%c", (index(digits, substr(text, RSTART + 2, 1)) - 1) * 16 + index(digits, substr(text, RSTART + 3, 1)) - 1)
+        text = substr(text, RSTART + 4)
+    }
+    return out text
+}
+function has(subject, before, after,    at) {
+    before = before ENVIRON["NAME"]
+    while (at = index(subject, before)) {
+        subject = substr(subject, at + length(before))
+        if (subject == "" || subject ~ after) return 1
+    }
+    return 0
+}
+function row(subject) { return has(plain(subject), "/CN=", "^/[A-Za-z0-9.]+=") }
+function printed(subject) {
+    subject = "," plain(subject)
+    return has(subject, ",CN=", "^[,/]") || has(subject, ", CN=", "^[,/]") || has(subject, ",CN = ", "^[,/]") || has(subject, ", CN = ", "^[,/]")
+}
+'

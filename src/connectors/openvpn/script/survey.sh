@@ -239,7 +239,7 @@ gather() {
     printf '%s' "$OTHERS" | while read -r other; do say other "$other"; done
     printf '%s\n' "$OPTIONS" | awk -F '\t' '$1 ~ /^(crl-verify|management|management-client|client-config-dir|ccd-exclusive|ca|capath|cert|pkcs12|status|log|log-append|auth-user-pass-verify|auth-user-pass-optional|auth-gen-token|plugin|verify-client-cert|client-cert-not-required|username-as-common-name|duplicate-cn|reneg-sec|chroot|x509-username-field|tls-verify|disable-occ)$/ { print "O\t" $0 }'
     if [ -n "$CA_INDEX" ]; then
-        if [ -r "$CA_INDEX" ]; then
+        if has_database; then
             sed "s/^/X$TAB/" "$CA_INDEX"
         else
             say ca-unreadable "$CA_INDEX"
@@ -311,6 +311,20 @@ for (1 .. 60) { socket($s, AF_UNIX, SOCK_STREAM, 0); last if connect($s, sockadd
 syswrite $s, "version 3\n";
 while (<$s>) { /^>(PK|RSA)_SIGN:/ or next; my $kind = lc $1; syswrite $s, "$kind-sig\n" . "MEUCIQ" . "D" x 86 . "ADBE\nEND\n" }'
 
+# said_to PEER SINCE: what the log on standard input says of the certificate of that client (address:port), with whom each line about a client
+# begins. What else stands in a line may be of anybody's choice.
+said_to() {
+    PEER=$1 awk -v since="$2" '
+        !match($0, /^:\t[0-9]+,[A-Z]*,/) { next }
+        {
+            text = substr($0, RLENGTH + 1); at = substr($0, 3) + 0
+            if (at < since - 1 || index(text, ENVIRON["PEER"] " VERIFY ") != 1 && index(text, ENVIRON["PEER"] " OpenSSL: ") != 1) next
+            said = substr(text, length(ENVIRON["PEER"]) + 2)
+        }
+        said ~ /^VERIFY ERROR: depth=0, error=certificate revoked/ { print "revoked\t" text }
+        said ~ /^VERIFY OK: depth=0|^OpenSSL: error:.*bad signature/ { print "passed\t" text }'
+}
+
 # probe [SERIAL NAME]…: asks the running server itself. A handshake begins with the certificate alone, which is public; the proof that its
 # key is ours comes after it, and is nonsense here. So the server says of each certificate whether it passes, and lets nobody in:
 # H, serial, revoked or passed, its own words from its log. Nothing where it cannot be asked.
@@ -335,15 +349,17 @@ probe() {
     proto=$(option proto) port=$(option port) address=$(option local)
     [ -n "$port" ] || port=$(option lport)
     case $proto in *6*) here=::1 ;; *) here=127.0.0.1 ;; esac
+    case $address in '' | '*' | 0.0.0.0 | ::) address=$here ;; esac
     case $proto in '') proto=udp ;; tcp6*) proto=tcp6-client ;; tcp4*) proto=tcp4-client ;; tcp*) proto=tcp-client ;; esac
     began=$(date +%s) from=$((20000 + $$ % 20000 + $(date +%S | sed 's/^0//') * 20)) asked='' clients=''
     while [ $# -gt 1 ]; do
         certificate_of "$1" "$2"
         if [ -n "$PEM" ]; then
             from=$((from + 1))
+            # From the server's own address, so that it is known whom the log speaks of.
             # shellcheck disable=SC2086 # a list; paths with blanks end in no answer
-            limited 6 openvpn --tls-client --dev null --ifconfig-noexec --route-noexec --proto "$proto" --remote "${address:-$here}" "${port:-1194}" \
-                --bind --lport "$from" --ca "$SERVER_CA" --cert "$PEM" $wrap --management "$TMP/lie.$from" unix \
+            limited 6 openvpn --tls-client --dev null --ifconfig-noexec --route-noexec --proto "$proto" --remote "$address" "${port:-1194}" \
+                --bind --local "$address" --lport "$from" --ca "$SERVER_CA" --cert "$PEM" $wrap --management "$TMP/lie.$from" unix \
                 --management-external-key pkcs1 pss digest --connect-retry-max 1 --hand-window 5 --tls-exit --verb 0 </dev/null >/dev/null 2>&1 &
             clients="$clients $!"
             limited 6 perl -e "$LIE" "$TMP/lie.$from" </dev/null >/dev/null 2>&1 &
@@ -361,12 +377,7 @@ probe() {
         talk 'log 250' >"$TMP/log"
         left=
         for pair in $asked; do
-            said=$(awk -F "[$TAB,]" -v since="$began" -v port=":${pair%%=*} " '
-                $1 == ":" && $2 ~ /^[0-9]+$/ && $2 >= since - 1 && index($0, port) {
-                    text = $0; sub(/^.*[0-9]+,[A-Z]*,/, "", text)
-                    if (text ~ /VERIFY ERROR: depth=0, error=certificate revoked/) print "revoked\t" text
-                    else if (text ~ /VERIFY OK: depth=0|bad signature/) print "passed\t" text
-                }' "$TMP/log" | head -n 1)
+            said=$(said_to "$address:${pair%%=*}" "$began" <"$TMP/log" | head -n 1)
             if [ -n "$said" ]; then printf 'H\t%s\t%s\n' "${pair#*=}" "$said"; else left="$left $pair"; fi
         done
         asked=$left

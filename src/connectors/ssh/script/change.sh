@@ -8,9 +8,9 @@ answer() { printf 'R\t%s\t%s\t%s\n' "$1" "$2" "$(one_line "$3")"; }
 
 # login_state NAME: SHELL, EXPIRE and PASSWORD (set, locked, none, empty, missing) of a local account.
 login_state() {
-    SHELL_NOW=$(awk -F: -v name="$1" '$1 == name { print $7; exit }' /etc/passwd)
+    SHELL_NOW=$(NAME=$1 awk -F: '$1 == ENVIRON["NAME"] "" { print $7; exit }' /etc/passwd)
     PASSWORD=missing EXPIRE=
-    state=$(awk -F: -v name="$1" '$1 == name {
+    state=$(NAME=$1 awk -F: '$1 == ENVIRON["NAME"] "" {
         s = "set"; if ($2 == "") s = "empty"; else if ($2 ~ /^!/) s = "locked"; else if ($2 ~ /^\*/) s = "none"
         print s ":" $8; exit }' /etc/shadow)
     [ -z "$state" ] || { PASSWORD=${state%%:*} EXPIRE=${state#*:}; }
@@ -88,7 +88,7 @@ enable() {
 
 # member NAME GROUP
 member() {
-    awk -F: -v name="$1" -v wanted="$2" '$1 == wanted { n = split($4, m, ","); for (i = 1; i <= n; i++) if (m[i] == name) found = 1 }
+    NAME=$1 GROUP=$2 awk -F: '$1 == ENVIRON["GROUP"] "" { n = split($4, m, ","); for (i = 1; i <= n; i++) if (m[i] == ENVIRON["NAME"] "") found = 1 }
         END { exit !found }' /etc/group
 }
 
@@ -105,7 +105,7 @@ leave() {
         fi
         return 0
     fi
-    gid=$(awk -F: -v wanted="$3" '$1 == wanted { print $3; exit }' /etc/group)
+    gid=$(GROUP=$3 awk -F: '$1 == ENVIRON["GROUP"] "" { print $3; exit }' /etc/group)
     line=$(entry "$2")
     if [ -z "$line" ]; then
         answer "$1" absent "no account $2"
@@ -165,7 +165,7 @@ BEGIN {
             getline title < ("/proc/" pid "/cmdline")
             close("/proc/" pid "/cmdline")
             sub(/^sshd(-session)?: /, "", title)
-            if (index(title, account " [priv]") == 1 || index(title, account "@") == 1) { if (roots == "" || pid in top) monitor[pid] = 1 }
+            if (index(title, ENVIRON["NAME"] " [priv]") == 1 || index(title, ENVIRON["NAME"] "@") == 1) { if (roots == "" || pid in top) monitor[pid] = 1 }
         }
     }
     for (pid in alive) {
@@ -176,7 +176,7 @@ BEGIN {
 }'
 
 # belongs NAME UID [MONITORS]
-belongs() { awk -v account="$1" -v uid="$2" -v roots="$3" "$BELONGS" /proc/[0-9]*/status; }
+belongs() { NAME=$1 awk -v uid="$2" -v roots="$3" "$BELONGS" /proc/[0-9]*/status; }
 
 # end_all NAME UID [MONITORS]: ends what belongs, and looks again until nothing does. LEFT is what would not end.
 end_all() {
@@ -213,7 +213,7 @@ end_sessions() {
         return 0
     fi
     uid=$(printf '%s' "$line" | cut -d: -f3)
-    sharers=$(getent passwd | awk -F: -v uid="$uid" -v name="$2" '$3 == uid && $1 != name { print $1 }')
+    sharers=$(getent passwd | NAME=$2 awk -F: -v uid="$uid" '$3 == uid && $1 != ENVIRON["NAME"] "" { print $1 }')
     if [ "$uid" = 0 ] || [ -n "$sharers" ]; then
         answer "$1" protected "user id $uid is shared with $sharers: whose processes are whose cannot be told"
         return 0
@@ -228,7 +228,7 @@ end_sessions() {
     done
     at_jobs
     if [ -n "$JOBS" ]; then
-        for number in $(atq 2>/dev/null | awk -v name="$2" '$NF == name { print $1 }'); do
+        for number in $(atq 2>/dev/null | NAME=$2 awk '$NF == ENVIRON["NAME"] "" { print $1 }'); do
             limited 10 atrm "$number" >/dev/null 2>&1 && did="$did, at job $number removed"
         done
     fi
@@ -256,12 +256,13 @@ end_keyed() {
     step=$1 name=$2
     shift 2
     tables only 1
-    monitors=$(printf '%s\n' "$TOLD" | awk -F "$TAB" -v name="$name" '$1 == "S" {
+    monitors=$(printf '%s\n' "$TOLD" | NAME=$name awk -F "$TAB" '$1 == "S" {
+        name = ENVIRON["NAME"]
         title = $4; sub(/^sshd(-session)?: /, "", title)
         if (index(title, name " [priv]") == 1 || index(title, name "@") == 1) print $2 }')
     # shellcheck disable=SC2086
-    found=$(trace $monitors | awk -F "$TAB" -v keys=" $* " -v name="$name" \
-        '$1 == "T" && $4 == name && index(keys, " " $3 " ") { print $2 " " $5 " " $6 }')
+    found=$(trace $monitors | NAME=$name awk -F "$TAB" -v keys=" $* " \
+        '$1 == "T" && $4 == ENVIRON["NAME"] "" && index(keys, " " $3 " ") { print $2 " " $5 " " $6 }')
     if [ -z "$found" ]; then
         answer "$step" already ''
         return 0
@@ -544,7 +545,7 @@ through_link() {
 # revoke NAME OWN KEYS: takes keys out of every file that sshd reads for the account. KEYS: a line each, step, type, key. OWN: own if
 # the account is the leaver's, other if not.
 revoke() {
-    account_files "$1"
+    account_files "$1" && certain=yes || certain=''
     uid=${ENTRY#*:*:}
     uid=${uid%%:*}
     results=
@@ -575,7 +576,9 @@ revoke() {
             *) wrong="$wrong, ${rest#* }" how=${result%% *} ;;
             esac
         done
-        if [ -z "$ENTRY" ]; then
+        if [ -z "$certain" ]; then
+            how=failed wrong=', the accounts there could not be read'
+        elif [ -z "$ENTRY" ]; then
             how=absent wrong=", no account $1"
         elif [ -z "$KEY_FILES" ]; then
             how=failed wrong=", sshd -T does not say which files it reads: ${CONFIG%%"$NL"*}"

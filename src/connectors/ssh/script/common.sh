@@ -36,11 +36,25 @@ fi
 
 nap() { sleep 0.1 2>/dev/null || sleep 1; }
 
+# Names are compared as text, with an empty string after one of the two: awk takes what looks like a number for one, and 007 is not 7.
+# They come in through the environment: awk -v would take a backslash in them for its own.
+
+# named NAME…: the lines of passwd(5) of these accounts, perhaps among others: getent takes a number for a user id.
+named() {
+    for name in "$@"; do
+        case $name in
+        *[!0-9]*) ;;
+        *) getent passwd && return ;;
+        esac
+    done
+    getent passwd "$@"
+}
+
 # entry NAME: the account's line of passwd(5), wherever it comes from.
-entry() { getent passwd "$1" 2>/dev/null | awk -F: -v name="$1" '$1 == name { print; exit }'; }
+entry() { named "$1" 2>/dev/null | NAME=$1 awk -F: '$1 == ENVIRON["NAME"] "" { print; exit }'; }
 
 # is_local NAME: whether it stands in /etc/passwd.
-is_local() { awk -F: -v name="$1" '$1 == name { found = 1; exit } END { exit !found }' /etc/passwd; }
+is_local() { NAME=$1 awk -F: '$1 == ENVIRON["NAME"] "" { found = 1; exit } END { exit !found }' /etc/passwd; }
 
 # find_listener: sets SSHD and its options to those of the sshd that let us in. It writes its command line into its title.
 find_listener() {

@@ -86,7 +86,7 @@ at_jobs() {
 # the first hundred; of the rest, and of every at job, those that could let somebody in.
 # shellcheck disable=SC2016
 OTHERS='
-BEGIN { FS = "\t"; n = split(names, list, " "); for (i = 1; i <= n; i++) want[list[i]] = 1 }
+BEGIN { FS = "\t"; n = split(ENVIRON["NAMES"], list, " "); for (i = 1; i <= n; i++) want[list[i]] = 1 }
 !($2 in want) { next }
 {
     print
@@ -122,7 +122,11 @@ others() {
         set -f
         # shellcheck disable=SC2086 # a file a line
         [ -z "$JOBS" ] || stat -c "B$TAB%U${TAB}at$TAB%n" $JOBS 2>/dev/null
-    } | limited 10 awk -v names="$*" "$OTHERS"
+    } | {
+        NAMES=$*
+        export NAMES
+        limited 10 awk "$OTHERS"
+    }
 }
 
 # jobs_of NAME: J, kind, what it is. Looked for in the spools themselves: crontab(1) and atq(1) are asked only where there is one.
@@ -133,7 +137,7 @@ jobs_of() {
             head -c 65536 "$spool/$1" | awk '{ print "j\t" $0 }'
         fi
     done
-    [ -z "$JOBS" ] || atq 2>/dev/null | awk -v name="$1" '$NF == name { gsub(/\t/, " "); print "J\t" name "\tat\t" $0 }'
+    [ -z "$JOBS" ] || atq 2>/dev/null | NAME=$1 awk '$NF == ENVIRON["NAME"] "" { gsub(/\t/, " "); print "J\t" ENVIRON["NAME"] "\tat\t" $0 }'
     [ ! -e "/var/lib/systemd/linger/$1" ] || echo "J$TAB$1${TAB}linger${TAB}/var/lib/systemd/linger/$1"
 }
 

@@ -63,7 +63,7 @@ tailored() {
     } | awk "$TAILORED"); do
         # The address is ours: what sshd reads may depend on it, which the caller reports.
         effective -C "user=$name,host=localhost,addr=127.0.0.1,laddr=127.0.0.1,lport=22" |
-            awk -v name="$name" '$1 == "authorizedkeysfile" { sub(/^[^ ]* */, ""); print name ":" $0 }'
+            NAME=$name awk '$1 == "authorizedkeysfile" { sub(/^[^ ]* */, ""); print ENVIRON["NAME"] ":" $0 }'
     done
 }
 
@@ -231,6 +231,8 @@ END {
 # service need not list all that it knows. What there is to tell goes into TOLD. Where awk gives up (mawk does so if a process ends just
 # as its file is read), all is read again: nothing of a first try is used.
 tables() {
+    # What sshd said once and it was an error is asked again.
+    case $NL$CONFIG in *"${NL}authorizedkeysfile "*) ;; *) SOURCES= ;; esac
     if [ -n "$SOURCES" ] && [ -z "$ELSEWHERE" ]; then
         known=$SOURCES
     else
@@ -260,7 +262,7 @@ told() {
             echo '=passwd'
             passwd=$(
                 [ "$all" != all ] || getent passwd
-                [ $# = 0 ] || getent passwd "$@"
+                [ $# = 0 ] || named "$@"
             )
             printf '%s\n' "$passwd"
             if [ "$states" = 1 ]; then
@@ -282,10 +284,12 @@ told() {
     }
 }
 
-# account_files NAME: sets ENTRY to the account's line of passwd(5), and KEY_FILES to the files that sshd reads for it, a line each.
+# account_files NAME: sets ENTRY to the account's line of passwd(5), and KEY_FILES to the files that sshd reads for it, a line each. Fails
+# if nobody can say.
 account_files() {
     ENTRY='' KEY_FILES=''
     tables only 0 "$1"
+    case $TOLD in *"Z${TAB}tables"*) ;; *) return 1 ;; esac
     IFS=$NL
     set -f
     for line in $TOLD; do
