@@ -173,7 +173,9 @@ fn yaml_that_is_not_clear_is_refused() {
             ("db:\n  password: s3\n---\ndb:\n  password: s3\n", "more than one YAML document"),
             ("db:\n  password: s3\n x: y\n", "line 3 column"),
             ("db:\n\tpassword: s3\n", "line 2 column"),
-            ("? [a]\n: b\ndb:\n  password: s3\n", "not YAML that is understood"),
+            ("? [a]\n: b\ndb:\n  password: s3\n", "a list or a map, or a value that does not fit its tag, line 1"),
+            ("db:\n  password: !!int s3\n", "does not fit its tag, line 2, column 13"),
+            ("db: {s3: !!float s3}\n", "does not fit its tag, line 1"),
             ("db:\n  password: s3\0\n", "NUL"),
         ],
     );

@@ -12,6 +12,8 @@ use zeroize::Zeroizing;
 /// How much a document may hold when its aliases are followed: bytes, and for each value so many more.
 const MOST: usize = 64 * 1024 * 1024;
 const VALUE: usize = 64;
+/// What is said when it holds more.
+pub const TOO_MUCH: &str = "too much in one file, aliases followed";
 
 /// A value. Numbers are kept as their parser writes them; NaN is equal to itself.
 #[derive(PartialEq)]
@@ -107,7 +109,7 @@ struct Grow<'c> {
 impl Grow<'_> {
     fn take<E: Error>(self, bytes: usize) -> Result<(), E> {
         let left = self.left.get().checked_sub(bytes);
-        self.left.set(left.ok_or_else(|| E::custom("too much in one file, aliases followed"))?);
+        self.left.set(left.ok_or_else(|| E::custom(TOO_MUCH))?);
         Ok(())
     }
 }

@@ -3,7 +3,7 @@
 //! A value in the style of one line is replaced: bare, in `'…'` or in `"…"`. Block scalars, tags, anchors and aliases at the value are
 //! refused, and so is a value that an alias repeats elsewhere.
 
-use super::tree::Tree;
+use super::tree::{TOO_MUCH, Tree};
 use super::{Form, Found, Quoting, position};
 use crate::source::yaml;
 use std::fmt::Write;
@@ -15,14 +15,25 @@ fn read(text: &str) -> Result<Tree, String> {
     if let Some(at) = yaml::too_deep(text) {
         return Err(format!("too many brackets are open in {}", position(text, at)));
     }
-    // What the parser says of a mistake are its own words, with line and column.
-    let wrong = |error: serde_yaml::Error| format!("it is not YAML that is understood: {error}");
     let mut documents = serde_yaml::Deserializer::from_str(text);
     let first = documents.next().ok_or("it is empty")?;
     let tree = Tree::read(first).map_err(wrong)?;
     match documents.next() {
         None => Ok(tree),
         Some(_) => Err("it has more than one YAML document (`---`)".into()),
+    }
+}
+
+/// What is wrong. The parser's own words have line and column; but with a value that does not fit, it would tell that one.
+fn wrong(error: serde_yaml::Error) -> String {
+    let words = error.to_string();
+    let place = error.location().map(|at| format!(", line {}, column {}", at.line(), at.column())).unwrap_or_default();
+    if words.contains(TOO_MUCH) {
+        format!("{TOO_MUCH}{place}")
+    } else if words.contains("invalid ") {
+        format!("a key that is a list or a map, or a value that does not fit its tag{place}")
+    } else {
+        format!("it is not YAML that is understood: {words}")
     }
 }
 
