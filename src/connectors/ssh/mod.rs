@@ -12,7 +12,7 @@
 //! | `discover`, `baseline` | accounts, doors and findings; what stood there first, and who could have planted what did not |
 //! | `held` | findings about what a leaver may have left behind where they could write |
 //! | `plan`, `apply` | steps, and what the script is told |
-//! | `rotate`, `envfile`, `spellings` | a consumer of a shared secret: one key of an env file, reload, health; no value in what they say |
+//! | `rotate`, `keyfile`, `spellings` | a consumer of a shared secret: one key of a file (env, INI, YAML, JSON, properties), reload, health; no value in what they say |
 //! | `look` | verdicts |
 //! | `uses` | for a sweep: when accounts were last used, and which can be entered at all |
 //! | `check` | our own standing, and how sshd is set up |
@@ -21,8 +21,8 @@ mod apply;
 mod baseline;
 mod check;
 mod discover;
-mod envfile;
 mod held;
+mod keyfile;
 mod keys;
 mod link;
 mod look;
