@@ -1,15 +1,29 @@
 #!/usr/bin/python3
-# A small service of the hospital: a few database connections, kept open, behind HTTP. portal.py ENV-FILE
+# A small service of the hospital: a few database connections, kept open, behind HTTP. portal.py FILE (.env, .yaml, .json)
 #
-# It reads its env file at the start and on SIGHUP. Then it opens new connections before it drops the old ones, as a service does that must
+# It reads its file at the start and on SIGHUP. Then it opens new connections before it drops the old ones, as a service does that must
 # not fail a request. /health answers whether a query works, /patients/count how many patients there are.
-import http.server, os, queue, signal, socketserver, sys, threading, time
+import http.server, json, os, queue, signal, socketserver, sys, threading, time
 import psycopg2
 
 SIZE = 3
 
 
 def settings(path):
+    if path.endswith(".env"):
+        return of_env(path)
+    with open(path) as file:
+        if path.endswith(".json"):
+            tree = json.load(file)
+        else:
+            import yaml
+            tree = yaml.safe_load(file)
+    database = tree["database"]
+    return {"PORTAL_LISTEN": tree["listen"], "PGHOST": database["host"], "PGUSER": database["user"], "PGPASSWORD": database["password"],
+            "PGDATABASE": database["name"], "PGSSLMODE": database["tls"]["mode"], "PGSSLROOTCERT": database["tls"]["ca"]}
+
+
+def of_env(path):
     found = {}
     with open(path, newline="") as file:
         for line in file:

@@ -7,7 +7,7 @@ pub use sweep::sweep;
 
 use crate::config::Config;
 use crate::engine::{Engine, Run};
-use crate::journal::{FILE, Journal, JournalError, Keys, PUBLIC_KEY, PublicKey, Verification, verify_with};
+use crate::journal::{FILE, Journal, JournalError, Keys, PUBLIC_KEY, PublicKey, RunLog, Verification, verify_with};
 use crate::model::{Digest, Event, Fault, FaultKind, InputDigest, Person, Record, RunId, RunState, SystemName};
 use crate::playbook::{self, Book, Playbook};
 use crate::report::{self, Report};
@@ -63,10 +63,13 @@ impl House {
         Ok(Self { config, roster, engine, warnings, verified, verifying, verify_every: Duration::ZERO })
     }
 
-    /// This house, whose runs share their slots at every system with those of an older one.
+    /// This house in the place of an older one with the same journal: their runs share their slots at every system, and what was seen of the
+    /// whole journal holds.
     #[must_use]
-    pub fn in_slots_of(mut self, older: &Self) -> Self {
+    pub fn in_place_of(mut self, older: &Self) -> Self {
         self.engine = self.engine.in_slots_of(&older.engine);
+        let seen = *older.verified.lock().unwrap_or_else(PoisonError::into_inner);
+        self.verified = std::sync::Mutex::new(seen);
         self
     }
 
@@ -153,11 +156,14 @@ impl House {
     /// # Errors
     /// This version cannot read it.
     fn playbook_of(&self, records: &[Record]) -> Result<Playbook, Fault> {
-        if let Some(Event::SweepRequested { request }) = records.first().map(|record| &record.event) {
-            return Err(Fault::new(FaultKind::Misconfigured, "that run is a sweep: it changed nothing")
-                .hint(format!("make it again: offboard sweep -p {}", request.playbook)));
-        }
-        let body = RunState::fold(records).map(|s| s.request.playbook_body).unwrap_or_default();
+        let body = match records.first().map(|record| &record.event) {
+            Some(Event::SweepRequested { request }) => {
+                return Err(Fault::new(FaultKind::Misconfigured, "that run is a sweep: it changed nothing")
+                    .hint(format!("make it again: offboard sweep -p {}", request.playbook)));
+            }
+            Some(Event::Requested { request }) => request.playbook_body.clone(),
+            _ => serde_json::Value::Null,
+        };
         serde_json::from_value(body).map_err(|e| {
             Fault::new(FaultKind::Misconfigured, "the playbook of that run cannot be read by this version")
                 .because(e)
@@ -245,8 +251,21 @@ impl House {
         watch: Option<UnboundedSender<Record>>,
     ) -> Result<(Run<'_>, Vec<Record>), crate::cli::Failure> {
         let (log, records) = journal.take_up(&RunId(run.trim().to_ascii_uppercase())).await?;
-        let playbook = self.playbook_of(&records)?;
-        Ok((Run::take_up(&self.engine, log, &records, playbook, watch).await?, records))
+        Ok((self.go_on(log, &records, watch).await?, records))
+    }
+
+    /// Goes on with a run from these records, which are all that it has.
+    ///
+    /// # Errors
+    /// This version cannot read its playbook, or the journal cannot be read.
+    pub async fn go_on(
+        &self,
+        log: RunLog,
+        records: &[Record],
+        watch: Option<UnboundedSender<Record>>,
+    ) -> Result<Run<'_>, crate::cli::Failure> {
+        let playbook = self.playbook_of(records)?;
+        Ok(Run::take_up(&self.engine, log, records, playbook, watch).await?)
     }
 
     /// The report of a run as the journal has it now.
@@ -260,8 +279,22 @@ impl House {
         made_at: Timestamp,
         zone: &TimeZone,
     ) -> Result<Report, crate::cli::Failure> {
-        let records = journal.records(run).await?;
-        let state = RunState::fold(&records).ok_or_else(|| {
+        self.report_of(journal, run, &journal.records(run).await?, made_at, zone).await
+    }
+
+    /// [`House::report`] of these records, which the journal has just given.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub async fn report_of(
+        &self,
+        journal: &Journal,
+        run: &RunId,
+        records: &[Record],
+        made_at: Timestamp,
+        zone: &TimeZone,
+    ) -> Result<Report, crate::cli::Failure> {
+        let state = RunState::fold(records).ok_or_else(|| {
             Fault::new(FaultKind::Misconfigured, format!("run {run} does not begin with a request"))
                 .hint("offboard journal verify")
         })?;
@@ -282,7 +315,7 @@ impl House {
         };
         Ok(Report::new(&report::Sources {
             run,
-            records: &records,
+            records,
             state: &state,
             journal: &journal,
             not_covered: &not_covered,
@@ -290,6 +323,14 @@ impl House {
             made_at,
             zone,
         }))
+    }
+
+    /// Verifies the whole journal ahead, so that the first report does not have to.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub async fn verify_ahead(&self, journal: &Journal) -> Result<(), crate::cli::Failure> {
+        self.problems(journal).await.map(|_| ())
     }
 
     /// How many problems the whole journal has. What is on record must not be believed unseen: the records of one run are checked whenever they

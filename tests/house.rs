@@ -14,7 +14,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("roster", &["source", "model"]),
     ("store", &["model"]),
     ("notify", &["store", "wire", "model"]),
-    ("connectors", &["connector", "wire", "model"]),
+    ("connectors", &["connector", "source", "wire", "model"]),
     ("letters", &["notify", "store", "report", "model"]),
     ("report", &["journal", "model"]),
     ("engine", &["connector", "playbook", "roster", "journal", "report", "model"]),

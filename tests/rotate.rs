@@ -17,7 +17,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The entry of `secrets` in offboard.yaml.
 fn entry(service: &LabService, leaver: &LabPerson) -> String {
-    let LabService { name, host, port, role, file, .. } = service;
+    let LabService { name, host, port, role, file, format, .. } = service;
+    let key = match *format {
+        "env" => "PGPASSWORD",
+        "yaml" => "database.password",
+        _ => "[database, password]",
+    };
     format!(
         "  {name}:
     source: {{ system: billing, account: {role} }}
@@ -25,7 +30,8 @@ fn entry(service: &LabService, leaver: &LabPerson) -> String {
       - system: fleet
         place: {host}.sunrise.test
         file: {file}
-        key: PGPASSWORD
+        format: {format}
+        key: {key}
         reload: [/etc/sunrise/portal-reload, {name}]
         health: [curl, -fsS, -m, \"5\", \"http://127.0.0.1:{port}/health\"]
     known-to: {{ people: [{}] }}
@@ -214,6 +220,63 @@ fn the_old_password_dies_and_no_request_fails() {
     }
     lab.sql("ALTER SYSTEM RESET log_statement");
     lab.sql("SELECT pg_reload_conf()");
+}
+
+#[test]
+fn services_that_read_yaml_and_json_go_on() {
+    let lab = Lab::shared();
+    let leaver = lab.person();
+    let services = ["yaml", "json"].map(|format| lab.service_with("web2", format));
+    let office = office(&lab, &leaver, &services.each_ref());
+    // One of them is nearly as large as it may be.
+    let grow = format!("head -c 900000 /dev/zero | tr '\\0' '\\n' >>{}", services[1].file);
+    assert!(lab.on("web2", &["sh", "-ec", &grow]).status.success());
+    let read = |service: &LabService| String::from_utf8(lab.on("web2", &["cat", &service.file]).stdout).unwrap();
+    let before = services.each_ref().map(read);
+    let hammers = services.each_ref().map(|service| lab.hammer(service));
+    let report = office.run(&leaver).expect(0).json();
+    all_shut(&report);
+    for ((service, before), hammer) in services.iter().zip(&before).zip(hammers) {
+        let (answers, wrong) = hammer.stop();
+        assert!(wrong == 0 && answers > 0, "{}: {wrong} of {answers} requests failed", service.format);
+        is_rotated(&lab, service, service.format);
+        let new = lab.password_in_file(service);
+        assert_eq!(read(service), before.replace(&service.password, &new), "every other byte is as it was");
+        assert_eq!(door(&report, service)["proof"], "refused");
+    }
+}
+
+#[test]
+fn files_of_another_format_that_are_not_clear_change_nothing() {
+    let lab = Lab::shared();
+    let leaver = lab.person();
+    let cases = [
+        (
+            "yaml",
+            "printf 'more: &more\\n  password: x\\nsame: *more\\n---\\nx: y\\n' >>FILE",
+            "more than one YAML document",
+        ),
+        ("yaml", "sed -i 's/password: \"/password: \\&p \"/' FILE", "an anchor"),
+        ("yaml", "printf 'database: {}\\n' >>FILE", "more than once"),
+        ("json", "sed -i 's/\"name\": \"hospital\"/\"password\": \"x\"/' FILE", "more than once"),
+        ("json", "printf '}' >>FILE", "line 10"),
+        ("json", "head -c 1100000 /dev/zero | tr '\\0' ' ' >>FILE", "larger than 1 MiB"),
+    ];
+    let services = cases.map(|(format, ..)| lab.service_with("web1", format));
+    for (service, (_, damage, _)) in services.iter().zip(cases) {
+        let damage = damage.replace("FILE", &service.file);
+        assert!(lab.on("web1", &["sh", "-ec", &damage]).status.success(), "{damage}");
+    }
+    let office = office(&lab, &leaver, &services.each_ref());
+    let report = office.run(&leaver).expect(12).json();
+    for (service, (_, damage, why)) in services.iter().zip(cases) {
+        let steps = report["steps"].as_array().unwrap().iter();
+        let mut stuck = steps.filter(|s| s["outcome"] == "stuck" && s["object"].to_string().contains(&service.name));
+        let stuck = stuck.next().unwrap_or_else(|| panic!("{damage}: {:#}", report["steps"]));
+        assert!(stuck["note"].as_str().unwrap().contains(why), "{damage}: {stuck:#}");
+        assert!(!stuck.to_string().contains(&service.password), "{damage}: the value is told");
+        assert!(gets_in(&lab, service, &service.password), "{damage}");
+    }
 }
 
 #[test]

@@ -2,13 +2,17 @@
 
 use super::context::{Context, clock};
 use super::outcome::{Exit, Failure};
-use crate::journal::Journal;
-use crate::model::{Digest, Event, Fault, FaultKind, RunId};
+use crate::journal::{Journal, RunLog};
+use crate::model::{Digest, Event, Fault, FaultKind, Record, RunId};
 use crate::report::{Paper, Report, SweepReport};
 use crate::wiring::House;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use tokio::sync::Semaphore;
+
+/// So many reports are written at the same time. Each takes a thread while it is.
+static WRITING: Semaphore = Semaphore::const_new(4);
 
 /// Write the evidence of a run, from the journal alone.
 #[derive(clap::Args)]
@@ -126,16 +130,19 @@ impl From<crate::playbook::Format> for Format {
     }
 }
 
-/// Writes a report in the playbook's formats, records what was written, and says where.
+/// Writes a report in the playbook's formats, records what was written, and says where, and what is on record of it.
+///
+/// # Errors
+/// The folder or the journal cannot be written.
 pub async fn write_all(
     house: &House,
-    journal: &Journal,
+    log: &RunLog,
     report: &Report,
     formats: &[crate::playbook::Format],
     folder: Option<PathBuf>,
-) -> Result<Vec<PathBuf>, Failure> {
+) -> Result<(Vec<PathBuf>, Vec<Record>), Failure> {
     let write = |format: Format| format.write(report, Paper::default());
-    write_each(house, journal, &report.run, formats, folder, write).await
+    write_each(house, log, formats, folder, write).await
 }
 
 /// As [`write_all`], for a sweep: for `offboard sweep` and for `offboard serve`.
@@ -152,17 +159,17 @@ pub async fn write_sweep(
     let report = of_sweep(house, journal, id).await?;
     let report = report.ok_or_else(|| Fault::new(FaultKind::Misconfigured, format!("run {id} is no sweep")))?;
     let write = |format: Format| format.write_sweep(&report, Paper::default());
-    write_each(house, journal, id, formats, folder, write).await
+    let log = journal.continue_run(id).await?;
+    Ok(write_each(house, &log, formats, folder, write).await?.0)
 }
 
 async fn write_each(
     house: &House,
-    journal: &Journal,
-    id: &RunId,
+    log: &RunLog,
     formats: &[crate::playbook::Format],
     folder: Option<PathBuf>,
     text_of: impl Fn(Format) -> Result<String, Fault>,
-) -> Result<Vec<PathBuf>, Failure> {
+) -> Result<(Vec<PathBuf>, Vec<Record>), Failure> {
     let folder = folder.unwrap_or_else(|| house.reports_folder());
     std::fs::create_dir_all(&folder).map_err(|e| {
         Fault::new(FaultKind::Misconfigured, format!("{}: cannot be made", folder.display())).because(e)
@@ -171,13 +178,16 @@ async fn write_each(
     let mut events = Vec::new();
     for format in formats.iter().copied().map(Format::from) {
         let text = text_of(format)?;
-        let path = folder.join(format!("{id}.{}", format.name()));
-        write(&path, &text)?;
+        let path = folder.join(format!("{}.{}", log.run(), format.name()));
         events.push(Event::Reported { format: format.name().into(), sha256: Digest::of(text.as_bytes()) });
-        written.push(path);
+        written.push(path.clone());
+        // It waits for the disk, and nobody else must.
+        let _turn = WRITING.acquire().await;
+        let writing = tokio::task::spawn_blocking(move || write(&path, &text));
+        writing.await.map_err(|e| Fault::new(FaultKind::Unexpected, "a report was not written").because(e))??;
     }
-    journal.continue_run(id).await?.append(clock()(), events).await?;
-    Ok(written)
+    let records = log.append(clock()(), events).await?;
+    Ok((written, records))
 }
 
 /// Whole or not at all, readable by us only: it names people.

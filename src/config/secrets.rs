@@ -2,7 +2,7 @@
 
 use super::file::File;
 use crate::connector::Connector;
-use crate::model::{PartKind, SecretConsumer, SystemName};
+use crate::model::{KeyFormat, PartKind, SecretConsumer, SystemName};
 use crate::source::{Mistake, choices, did_you_mean, yaml};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -89,7 +89,7 @@ pub fn check(file: &File, document: &yaml::Document, mistakes: &mut Vec<Mistake>
                 consumer.system.0.clone(),
                 consumer.place.to_ascii_lowercase(),
                 consumer.file.clone(),
-                consumer.key.clone(),
+                consumer.key.to_string(),
             );
             if let Some(first) = keys.get(&place) {
                 let first = document.spot(first, "and here");
@@ -175,10 +175,16 @@ fn shape<'a>(
             "no `.`, `..`, `//` or control characters",
         ));
     }
-    let mut key = consumer.key.chars();
-    let begins = key.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_');
-    if !begins || !key.all(|c| c.is_ascii_alphanumeric() || c == '_') {
-        mistakes.push(document.error(&spot("key"), "that is no key of an env file", "letters, digits and `_`"));
+    if let Some((title, label)) = odd_key(consumer) {
+        let mistake = document.error(&spot("key"), title, label);
+        let meant =
+            [(".ini", "ini"), (".yaml", "yaml"), (".yml", "yaml"), (".json", "json"), (".properties", "properties")]
+                .iter()
+                .find(|(ending, _)| consumer.format == KeyFormat::Env && file.ends_with(ending));
+        mistakes.push(match meant {
+            Some((_, format)) => mistake.help(format!("for such a file, say `format: {format}`")),
+            None => mistake,
+        });
     }
     for (name, command) in [("reload", &consumer.reload), ("health", &consumer.health)] {
         if command.first().is_none_or(|program| program.trim().is_empty()) {
@@ -189,6 +195,35 @@ fn shape<'a>(
             );
         } else if command.iter().any(|word| word.contains(char::is_control)) {
             mistakes.push(document.error(&spot(name), "a command with control characters", ""));
+        }
+    }
+}
+
+/// What is wrong with the key, and what belongs there instead.
+fn odd_key(consumer: &SecretConsumer) -> Option<(&'static str, &'static str)> {
+    let path = consumer.path();
+    if path.is_empty() || path.iter().any(|part| part.is_empty() || part.contains(char::is_control)) {
+        return Some(("a key with an empty part, or with control characters", "a key, or a list of keys"));
+    }
+    match consumer.format {
+        KeyFormat::Env => {
+            let mut key = path[0].chars();
+            let begins = key.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_');
+            let plain = path.len() == 1 && begins && key.all(|c| c.is_ascii_alphanumeric() || c == '_');
+            (!plain).then_some(("that is no key of an env file", "letters, digits and `_`"))
+        }
+        KeyFormat::Properties => (path.len() != 1)
+            .then_some(("that is no key of a properties file", "one key, dots and all: there is nothing below it")),
+        KeyFormat::Ini => {
+            let odd = |part: &String| {
+                part.trim() != part || part.contains([']', '=', ':']) || part.starts_with(['[', ';', '#'])
+            };
+            let wanted = "`section.key`, a list of section and key, or a key alone";
+            (path.len() > 2 || path.last().is_some_and(odd) || (path.len() == 2 && path[0].contains(']')))
+                .then_some(("that is no key of an INI file", wanted))
+        }
+        KeyFormat::Yaml | KeyFormat::Json => {
+            (path.len() > 32).then_some(("that key is too deep in its file", "at most 32 parts"))
         }
     }
 }

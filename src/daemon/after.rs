@@ -104,9 +104,15 @@ pub fn again(state: &RunState) -> Vec<SignedDuration> {
     again.into_iter().filter_map(|period| SignedDuration::try_from(period.duration()).ok()).collect()
 }
 
-/// The run in short.
-pub fn known(run: &RunId, records: &[Record]) -> Known {
+/// The run in short, and what is due for it.
+pub fn learned(run: &RunId, records: &[Record]) -> (Known, Vec<Due>) {
     let state = RunState::fold(records);
+    let due = state.as_ref().map(|state| due(run, state, &again(state)));
+    (known(run, records, state.as_ref()), due.unwrap_or_default())
+}
+
+/// The run in short; `state` is what its records say, unless it is a sweep.
+fn known(run: &RunId, records: &[Record], state: Option<&RunState>) -> Known {
     let seen = records.last().map_or(0, |r| r.seq);
     let Some(state) = state else {
         // One that was cut off was not made: its schedule is still due.
@@ -144,8 +150,8 @@ pub fn known(run: &RunId, records: &[Record]) -> Known {
 }
 
 /// A run, in short, whose walk begins now. How far its record goes is left open: if we die in the walk, it is read again.
-pub fn begun(run: &RunId, records: &[Record], now: Timestamp) -> Known {
-    let known = known(run, records);
+pub fn begun(run: &RunId, state: &RunState, now: Timestamp) -> Known {
+    let known = known(run, &[], Some(state));
     Known { records: 0, phase: Phase::Begun, started: known.started.or(Some(now)), ..known }
 }
 
@@ -161,7 +167,7 @@ fn sweeps(playbook: &str) -> PersonId {
 /// The store cannot be used.
 pub async fn settle_sweeps(house: &House, store: &Store, now: Timestamp, finished: Option<&str>) -> Result<(), Fault> {
     let schedules = house.schedules()?;
-    let waiting: Vec<Due> = store.all_due().await?.into_iter().filter(|due| due.kind == Kind::Sweep).collect();
+    let waiting = store.due_of(Kind::Sweep).await?;
     for gone in waiting.iter().filter(|due| schedules.iter().all(|(name, ..)| *name != due.subject)) {
         store.settle(&gone.subject, &[], None).await?;
     }
@@ -183,9 +189,7 @@ pub async fn settle_sweeps(house: &House, store: &Store, now: Timestamp, finishe
 /// # Errors
 /// The journal cannot be read, or the store not be written.
 pub async fn settle(journal: &Journal, store: &Store, run: &RunId, finished: Option<Kind>) -> Result<(), Fault> {
-    let records = journal.records(run).await?;
-    let due = RunState::fold(&records).map(|state| due(run, &state, &again(&state))).unwrap_or_default();
-    store.learn(&[(known(run, &records), due)], finished).await
+    store.learn(&[learned(run, &journal.records(run).await?)], finished).await
 }
 
 /// Brings the store in line with every run of the journal that it does not know as far as it goes. Says how many there were, and the
@@ -201,10 +205,7 @@ pub async fn settle_all(journal: &Journal, store: &Store) -> Result<(usize, Vec<
         let mut learned = Vec::with_capacity(batch.len());
         for run in batch {
             match journal.records(run).await {
-                Ok(records) => {
-                    let due = RunState::fold(&records).map(|state| due(run, &state, &again(&state)));
-                    learned.push((self::known(run, &records), due.unwrap_or_default()));
-                }
+                Ok(records) => learned.push(self::learned(run, &records)),
                 Err(error) => damaged.push((run.clone(), error)),
             }
         }

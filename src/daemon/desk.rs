@@ -5,10 +5,10 @@ use super::after;
 use super::order::{Answer, Order};
 use crate::cli::{Exit, Failure, write_reports, write_sweep};
 use crate::engine::{Run, refuse, refuse_leaver};
-use crate::journal::{Journal, JournalError};
-use crate::model::{Actor, Event, Fault, FaultKind, Person, Record, RunId, RunRequest, RunState, RunVerdict};
+use crate::journal::{Journal, JournalError, RunLog};
+use crate::model::{Actor, Fault, FaultKind, Person, Record, RunId, RunRequest, RunState, RunVerdict};
 use crate::playbook::Format;
-use crate::store::{Phase, Store};
+use crate::store::{Known, Store};
 use crate::wiring::{House, sweep};
 use jiff::{SignedDuration, Timestamp};
 use std::path::PathBuf;
@@ -48,12 +48,12 @@ impl Desk {
     pub async fn carry_out(&self, order: Order, watch: &dyn Watch) -> Result<Answer, Failure> {
         match order {
             Order::Run { at, .. } => {
-                let run = self.request(&order).await?;
+                let asked = self.request(&order).await?;
                 if at.is_none() {
-                    return self.walk_for(&order, &run, watch).await;
+                    return self.walk_for(&order, &asked.run, watch).await;
                 }
-                watch.begins(&run, &self.journal.records(&run).await?);
-                Ok(answer(run, Exit::Fine))
+                watch.begins(&asked.run, &asked.records);
+                Ok(Answer { trouble: asked.trouble.map(|failure| failure.plain()), ..answer(asked.run, Exit::Fine) })
             }
             Order::Cancel { run, why, by } => {
                 let why = reason(&why)?.to_string();
@@ -78,17 +78,27 @@ impl Desk {
                 .await
             }
             Order::Resume { run, report_to, by } => {
-                let run = self.begun(&run, "resume").await?;
-                self.walk(&run, by, report_to, false, watch).await
+                let taken = self.begun(&run, "resume").await?;
+                self.walk_and_tell(taken, by, report_to, watch).await
             }
             Order::Verify { run, last, by } => {
-                let run = self.begun(&run, "verify").await?;
-                let state = RunState::fold(&self.journal.records(&run).await?);
-                state.map_or(Ok(()), |s| refuse_leaver(&s.request.person, &by.name))?;
-                self.look(&run, Look { last, can_wait: false }, watch).await
+                let taken = self.begun(&run, "verify").await?;
+                let run = taken.log.run().clone();
+                taken.state().map_or(Ok(()), |s| refuse_leaver(&s.request.person, &by.name))?;
+                let looked = self.look(taken, Look { last, can_wait: false }, watch).await?;
+                self.settled(&run).await;
+                if last && !looked.is_closed {
+                    let what =
+                        format!("run {run} is not shut: its witness passwords are kept, for they are needed to go on");
+                    let hint =
+                        format!("offboard status {run} says what is left; offboard resume {run} goes on with it");
+                    return Err(Failure::new(Exit::Refused, Fault::new(FaultKind::Protected, what).hint(hint)));
+                }
+                Ok(answer(run, looked.verdict.into()))
             }
             Order::Waive { run, target, why, by } => {
-                let (run, why) = (self.begun(&run, "waive").await?, reason(&why)?.to_string());
+                let run = self.begun(&run, "waive").await?.log.run().clone();
+                let why = reason(&why)?.to_string();
                 let done = self.change(run.clone(), watch, async |run: &Run<'_>| {
                     refuse_leaver(&run.recorder().read(|s| s.request.person.clone()), &by.name)?;
                     Ok(run.waive(&target, &why, by.clone()).await?)
@@ -98,7 +108,7 @@ impl Desk {
             }
             Order::Sweep { playbook, report_to, by } => self.sweep(playbook.as_deref(), by, report_to, watch).await,
             Order::Done { run, step, note, evidence, by } => {
-                let run = self.begun(&run, "close").await?;
+                let run = self.begun(&run, "close").await?.log.run().clone();
                 let done = self.change(run.clone(), watch, async |run: &Run<'_>| {
                     refuse_leaver(&run.recorder().read(|s| s.request.person.clone()), &by.name)?;
                     Ok(run.close(&step, note.clone(), evidence.clone(), by.clone()).await?)
@@ -109,47 +119,7 @@ impl Desk {
         }
     }
 
-    /// The new run that [`Order::Run`] asks for, on record: one that begins at once, or waits.
-    ///
-    /// # Errors
-    /// A guard refuses it: the person has not left, asks for it themselves, or has another run that is not shut.
-    pub async fn request(&self, order: &Order) -> Result<RunId, Failure> {
-        let Order::Run { person, playbook, at, although_active, anew, by, .. } = order else {
-            return Err(Fault::new(FaultKind::Unexpected, "this order asks for no run").into());
-        };
-        let (person, at, by) = (self.house.person(person)?, *at, by.clone());
-        let now = (self.clock)();
-        let (playbook, digest) = self.house.playbook(playbook.as_deref(), &person)?;
-        refuse(&person, &by.name, at.unwrap_or(now), *although_active)?;
-        let _asking = self.asking.lock().await;
-        if !anew {
-            self.refuse_second(&person).await?;
-        }
-        let request = RunRequest {
-            person,
-            playbook: playbook.playbook.clone(),
-            playbook_body: serde_json::to_value(&playbook).unwrap_or_default(),
-            requested_by: by.clone(),
-            requested_at: now,
-            inputs: self.house.inputs(digest),
-            places: self.house.engine.places().into_iter().map(|(_, place)| place).collect(),
-            limits: self.house.limits(),
-            version: env!("CARGO_PKG_VERSION").into(),
-        };
-        // The hour in the same commit: a run that was cut off without it would look as if it had been meant for at once.
-        let hour = at.map(|at| Event::Scheduled { at, by });
-        let (log, _) = self.journal.start_with(now, request, hour).await?;
-        let run = log.run().clone();
-        fail::fail_point!("desk::requested");
-        if at.is_some() {
-            after::settle(&self.journal, &self.store, &run, None).await?;
-        } else {
-            self.is_walked(&run, &self.journal.records(&run).await?).await;
-        }
-        Ok(run)
-    }
-
-    /// Walks the run that `order` asked for.
+    /// Walks the run that `order` asked for, and writes its report.
     ///
     /// # Errors
     /// As [`Desk::walk`].
@@ -157,64 +127,43 @@ impl Desk {
         let Order::Run { report_to, by, .. } = order else {
             return Err(Fault::new(FaultKind::Unexpected, "this order asks for no run").into());
         };
-        self.walk(run, by.clone(), report_to.clone(), false, watch).await
+        self.walk_and_tell(self.take(run).await?, by.clone(), report_to.clone(), watch).await
     }
 
-    /// Another run of the person that waits, or that is not shut: it knows what it has found and done.
-    async fn refuse_second(&self, person: &Person) -> Result<(), Failure> {
-        let name = crate::report::text::cut(&person.name, 80);
-        let refused =
-            |what: String, hint: String| Failure::new(Exit::Refused, Fault::new(FaultKind::Protected, what).hint(hint));
-        for known in self.store.runs_of(&person.id).await? {
-            let run = &known.run;
-            match known.phase {
-                Phase::Cancelled | Phase::Withdrawn | Phase::Other => {}
-                Phase::Waiting => {
-                    let due = known.due.map(|at| at.to_string()).unwrap_or_default();
-                    return Err(refused(
-                        format!("run {run} of {name} waits until {due}"),
-                        format!("offboard reschedule {run} --at now begins it at once; or a second run with --anew"),
-                    ));
-                }
-                Phase::Begun => {
-                    let state = RunState::fold(&self.journal.records(run).await?);
-                    if let Some(state) = state.filter(|s| !s.is_settled() && !s.is_restored()) {
-                        let hint = if state.is_resumable() {
-                            format!(
-                                "offboard resume {run}: it knows what it has found and done; or a new run with --anew"
-                            )
-                        } else {
-                            format!(
-                                "offboard status {run} says what people still have to do by hand; or a new run with --anew"
-                            )
-                        };
-                        return Err(refused(format!("run {run} of {name} is not shut yet"), hint));
-                    }
-                }
-            }
+    async fn walk_and_tell(
+        &self,
+        taken: Taken,
+        by: Actor,
+        report_to: Option<PathBuf>,
+        watch: &dyn Watch,
+    ) -> Result<Answer, Failure> {
+        let walked = self.walk(taken, by, false, watch).await?;
+        let (answer, records) = self.tell(&walked, report_to).await;
+        match records {
+            Some(records) => self.noted(&walked.run, &records).await,
+            None => self.settled(&walked.run).await,
         }
-        Ok(())
+        answer
     }
 
-    /// Walks a run to its end and writes its report: a new one, one that was scheduled, or one that was cut off. If it `can_wait`, a
-    /// termination goes first.
+    /// A run as its record is now, to go on from there.
+    ///
+    /// # Errors
+    /// There is none, or its record does not verify.
+    pub async fn take(&self, run: &RunId) -> Result<Taken, Failure> {
+        let (log, records) = self.journal.take_up(&RunId(run.0.trim().to_ascii_uppercase())).await?;
+        Ok(Taken { log, records })
+    }
+
+    /// Walks a run to its end: a new one, one that was scheduled, or one that was cut off. If it `can_wait`, a termination goes first.
     ///
     /// # Errors
     /// It cannot be taken up; nothing was done then, or what was done stays on record.
-    pub async fn walk(
-        &self,
-        run: &RunId,
-        by: Actor,
-        report_to: Option<PathBuf>,
-        can_wait: bool,
-        watch: &dyn Watch,
-    ) -> Result<Answer, Failure> {
-        let records = self.journal.records(run).await?;
-        let seen = watch.begins(run, &records);
-        let (run, _) = self.house.take_up(&self.journal, &run.0, seen).await?;
-        let run = if can_wait { run.that_can_wait() } else { run };
+    pub async fn walk(&self, taken: Taken, by: Actor, can_wait: bool, watch: &dyn Watch) -> Result<Walked, Failure> {
+        let run = self.go_on(taken, can_wait, watch).await?;
         let id = run.recorder().run().clone();
-        self.is_walked(&id, &records).await;
+        let begun = run.recorder().read(|s| after::begun(&id, s, (self.clock)()));
+        self.is_known(&begun).await;
         let (person, waited) = run.recorder().read(|s| (s.request.person.id.clone(), s.waits_until().is_some()));
         for known in self.store.runs_of(&person).await?.into_iter().filter(|k| k.run != id) {
             if let Some(other) = RunState::fold(&self.journal.records(&known.run).await?) {
@@ -229,56 +178,58 @@ impl Desk {
             Exit::Unproven if run.is_refused() => Exit::Refused,
             exit => exit,
         };
-        let formats: Vec<Format> = run.formats().to_vec();
-        drop(run);
-        let zone = jiff::tz::TimeZone::system();
-        let written = match self.house.report(&self.journal, &id, (self.clock)(), &zone).await {
-            Ok(report) => write_reports(&self.house, &self.journal, &report, &formats, report_to).await,
+        Ok(Walked { run: id, exit, formats: run.formats().to_vec() })
+    }
+
+    /// Writes the report of a run that was walked, from what the journal has by now, and the mail about it. Also gives the run's records.
+    pub async fn tell(
+        &self,
+        walked: &Walked,
+        report_to: Option<PathBuf>,
+    ) -> (Result<Answer, Failure>, Option<Vec<Record>>) {
+        let (id, zone) = (&walked.run, jiff::tz::TimeZone::system());
+        let (log, mut records) = match self.journal.take_up(id).await {
+            Ok(taken) => taken,
+            Err(error) => return (walked.answer(Err(error.into())), None),
+        };
+        let written = async {
+            let report = self.house.report_of(&self.journal, id, &records, (self.clock)(), &zone).await?;
+            write_reports(&self.house, &log, &report, &walked.formats, report_to).await
+        };
+        let written = match written.await {
+            Ok((written, recorded)) => {
+                records.extend(recorded);
+                Ok(written)
+            }
             Err(failure) => Err(failure),
         };
-        self.settled(&id).await;
-        let mut answer = answer(id, exit);
-        match written {
-            Ok(written) => answer.written = written,
-            // A report that cannot be written must not hide how the run ended.
-            Err(failure) if exit == Exit::Fine => return Err(failure),
-            Err(failure) => answer.trouble = Some(failure.plain()),
-        }
-        Ok(answer)
+        self.mailed(id, &records).await;
+        (walked.answer(written), Some(records))
     }
 
     /// Looks at every door of a run again.
     ///
     /// # Errors
-    /// It cannot be taken up; or it was to be the last look, and the run is not shut.
-    pub async fn look(&self, run: &RunId, look: Look, watch: &dyn Watch) -> Result<Answer, Failure> {
-        let records = self.journal.records(run).await?;
-        let seen = watch.begins(run, &records);
-        let (run, _) = self.house.take_up(&self.journal, &run.0, seen).await?;
-        let run = if look.can_wait { run.that_can_wait() } else { run };
-        let id = run.recorder().run().clone();
+    /// It cannot be taken up.
+    pub async fn look(&self, taken: Taken, look: Look, watch: &dyn Watch) -> Result<Looked, Failure> {
+        let run = self.go_on(taken, look.can_wait, watch).await?;
         let verdict = run.verify(look.last).await?;
-        let kept = look.last && !run.is_closed();
-        drop(run);
-        self.settled(&id).await;
-        if kept {
-            let what = format!("run {id} is not shut: its witness passwords are kept, for they are needed to go on");
-            let hint = format!("offboard status {id} says what is left; offboard resume {id} goes on with it");
-            return Err(Failure::new(Exit::Refused, Fault::new(FaultKind::Protected, what).hint(hint)));
-        }
-        Ok(answer(id, verdict.into()))
+        Ok(Looked { verdict, is_closed: run.is_closed() })
     }
 
     /// Looks at every place while a run waits.
     ///
     /// # Errors
     /// It cannot be taken up, or has begun.
-    pub async fn prepare(&self, run: &RunId, watch: &dyn Watch) -> Result<Vec<Fault>, Failure> {
-        let records = self.journal.records(run).await?;
-        let seen = watch.begins(run, &records);
-        let (run, _) = self.house.take_up(&self.journal, &run.0, seen).await?;
-        let run = run.that_can_wait();
+    pub async fn prepare(&self, taken: Taken, watch: &dyn Watch) -> Result<Vec<Fault>, Failure> {
+        let run = self.go_on(taken, true, watch).await?;
         Ok(run.prepare().await?.into_iter().map(|(_, fault)| fault).collect())
+    }
+
+    async fn go_on(&self, taken: Taken, can_wait: bool, watch: &dyn Watch) -> Result<Run<'_>, Failure> {
+        let seen = watch.begins(taken.log.run(), &taken.records);
+        let run = self.house.go_on(taken.log, &taken.records, seen).await?;
+        Ok(if can_wait { run.that_can_wait() } else { run })
     }
 
     /// Makes a sweep and writes its report.
@@ -340,9 +291,9 @@ impl Desk {
     }
 
     /// The run of that name, which must have begun.
-    async fn begun(&self, run: &RunId, what: &str) -> Result<RunId, Failure> {
-        let (id, records) = self.house.records(&self.journal, &run.0).await?;
-        let state = RunState::fold(&records);
+    async fn begun(&self, run: &RunId, what: &str) -> Result<Taken, Failure> {
+        let taken = self.take(run).await?;
+        let (id, state) = (taken.log.run(), taken.state());
         if let Some(at) = state.as_ref().and_then(RunState::waits_until) {
             let fault =
                 Fault::new(FaultKind::Protected, format!("run {id} waits until {at}: there is nothing to {what}"));
@@ -353,7 +304,7 @@ impl Desk {
             let fault = Fault::new(FaultKind::Protected, format!("run {id} was cancelled: there is nothing to {what}"));
             return Err(Failure::new(Exit::Refused, fault.because(why).hint("start a new run: offboard run PERSON")));
         }
-        Ok(id)
+        Ok(taken)
     }
 
     /// The files as they are now; a playbook that is gone since keeps the digest that the run was asked for with.
@@ -365,20 +316,35 @@ impl Desk {
 
     /// Notes that a run has begun, from its first moment on: nobody begins a second one of the same person meanwhile, or takes it for one that
     /// waits. What is due stays as it is. That it is walked must not hang on the store.
-    async fn is_walked(&self, run: &RunId, records: &[Record]) {
-        if let Err(fault) = self.store.know(&after::begun(run, records, (self.clock)())).await {
-            tracing::error!(run = %run, %fault, "it could not be noted that this run has begun");
+    pub(super) async fn is_known(&self, begun: &Known) {
+        if let Err(fault) = self.store.know(begun).await {
+            tracing::error!(run = %begun.run, %fault, "it could not be noted that this run has begun");
         }
     }
 
-    /// Notes what is due for a run from now on, and writes the mail that it calls for. What the store does not take is found again when `serve` starts: it must not hide how a
-    /// run ended.
+    /// Notes what is due for a run from now on, and writes the mail that it calls for.
     async fn settled(&self, run: &RunId) {
-        if let Err(fault) = after::settle(&self.journal, &self.store, run, None).await {
+        match self.journal.records(run).await {
+            Ok(records) => {
+                self.noted(run, &records).await;
+                self.mailed(run, &records).await;
+            }
+            Err(error) => tracing::error!(%run, %error, "what is due for this run could not be noted"),
+        }
+    }
+
+    /// Notes what is due for a run that has these records. What the store does not take is found again when `serve` starts: it must not
+    /// hide how a run ended.
+    async fn noted(&self, run: &RunId, records: &[Record]) {
+        if let Err(fault) = self.store.learn(&[after::learned(run, records)], None).await {
             tracing::error!(run = %run, %fault, "what is due for this run could not be noted");
         }
-        let zone = jiff::tz::TimeZone::system();
-        let queued = self.house.queue_mail(&self.journal, &self.store, run, (self.clock)(), &zone).await;
+    }
+
+    /// Writes the mail that a run calls for which has these records.
+    pub async fn mailed(&self, run: &RunId, records: &[Record]) {
+        let (now, zone) = ((self.clock)(), jiff::tz::TimeZone::system());
+        let queued = self.house.queue_mail(&self.journal, &self.store, run, records, now, &zone).await;
         if let Err(failure) = queued {
             tracing::error!(run = %run, fault = failure.plain().trim(), "no mail about this run could be written");
         }
@@ -400,6 +366,52 @@ impl Desk {
         let now = self.house.roster.get(&state.request.person.id.0);
         asked && now.is_some_and(|person| !left_by(person, (self.clock)()))
     }
+}
+
+/// A run as its record was, to go on from there: if somebody else writes to it in between, nothing more is written through this.
+pub struct Taken {
+    /// Its log.
+    pub log: RunLog,
+    /// All of its records.
+    pub records: Vec<Record>,
+}
+
+impl Taken {
+    /// How it stands; nothing if it is a sweep.
+    pub fn state(&self) -> Option<RunState> {
+        RunState::fold(&self.records)
+    }
+}
+
+/// A run that was walked to its end; nobody has been told yet.
+#[derive(Debug)]
+pub struct Walked {
+    /// The run.
+    pub run: RunId,
+    exit: Exit,
+    formats: Vec<Format>,
+}
+
+impl Walked {
+    /// What is answered when its report was written, or was not.
+    fn answer(&self, written: Result<Vec<PathBuf>, Failure>) -> Result<Answer, Failure> {
+        let answer = answer(self.run.clone(), self.exit);
+        match written {
+            Ok(written) => Ok(Answer { written, ..answer }),
+            // A report that cannot be written must not hide how the run ended.
+            Err(failure) if self.exit == Exit::Fine => Err(failure),
+            Err(failure) => Ok(Answer { trouble: Some(failure.plain()), ..answer }),
+        }
+    }
+}
+
+/// What a look has found.
+#[derive(Clone, Copy, Debug)]
+pub struct Looked {
+    /// How the run stands.
+    pub verdict: RunVerdict,
+    /// Whether its witness passwords are destroyed.
+    pub is_closed: bool,
 }
 
 /// How doors are looked at again.

@@ -2,21 +2,20 @@
 //! have lanes of their own, so that the first never wait behind the others.
 
 use super::after;
-use super::desk::{Clock, Desk, Look};
-use super::order::{Answer, Order};
+use super::desk::{self, Clock, Desk, Look};
 use super::premises::Premises;
 use super::watching::Log;
-use crate::cli::{Exit, Failure};
-use crate::journal::{Journal, JournalError};
-use crate::model::{Actor, Event, Fault, FaultKind, RunId, RunState, RunVerdict};
-use crate::store::{Asked, Claim, Kind, Store};
+use crate::cli::Failure;
+use crate::journal::Journal;
+use crate::model::{Actor, Fault, FaultKind, Record, RunId, RunState, RunVerdict};
+use crate::store::{Claim, Kind, Store};
 use crate::wiring::House;
 use futures::FutureExt;
 use jiff::SignedDuration;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Mutex as Gate, Notify, OwnedMutexGuard};
 use tokio::task::AbortHandle;
@@ -33,13 +32,13 @@ pub(super) const LANES: [(&[Kind], usize); 5] = [
 /// After work itself went wrong it is tried again so much later, times the number of tries, up to the second.
 const AGAIN: (SignedDuration, SignedDuration) = (SignedDuration::from_secs(5), SignedDuration::from_hours(1));
 /// What the store refuses to note is noted again after the first pause, then after longer ones up to the second.
-const NOTING: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
+pub(super) const NOTING: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
 /// For so long the roster waits for a run that is worked on; then its person's turn comes in the next round.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Somebody who is back is asked after again so much later.
 const BACK: SignedDuration = SignedDuration::from_hours(24);
 /// How often a run is taken up anew when an append of the work before it came in between.
-const OVERTAKEN: u32 = 20;
+pub(super) const OVERTAKEN: u32 = 20;
 
 /// What the loop, its tasks and the health pages share.
 pub(super) struct Shared {
@@ -163,7 +162,7 @@ impl Shared {
     }
 
     /// Stops the look at a run that waits: something that matters more is to be done with it.
-    fn stop_early(&self, run: &RunId) {
+    pub(super) fn stop_early(&self, run: &RunId) {
         if let Some(look) = self.early.lock().unwrap_or_else(PoisonError::into_inner).remove(run) {
             look.abort();
         }
@@ -210,134 +209,149 @@ impl Drop for Taken<'_> {
     }
 }
 
+/// How work on a claim ended.
+enum Done {
+    /// What is due next follows from the journal; here are all records of the run, if they are known.
+    Over(Option<Vec<Record>>),
+    /// It is tried again after this pause.
+    Again(SignedDuration),
+}
+
 /// Does what was claimed, and notes what is due next, however long the store refuses that. Nothing that happens in it gets out.
 pub(super) async fn work(shared: Arc<Shared>, claim: Claim, place: InLane) {
     let mut in_hand = Some((place, Taken::new(&shared, &claim)));
     let what = format!("{} {}", claim.due.kind, claim.due.subject);
+    let run = RunId(claim.due.subject.clone());
+    if matches!(claim.due.kind, Kind::Start | Kind::Resume) {
+        shared.stop_early(&run);
+    }
+    // Until it is noted what is due next: nobody else changes the run meanwhile.
+    let mut gate = if claim.due.kind == Kind::Sweep { None } else { Some(shared.gate(&run).await) };
     let done = AssertUnwindSafe(attempt(&shared, &claim)).catch_unwind().await;
-    let mut put_off = match done {
-        Ok(Ok(put_off)) => put_off,
+    let mut done = match done {
+        Ok(Ok(done)) => done,
         Ok(Err(failure)) => {
             tracing::error!(run = %claim.due.subject, kind = %claim.due.kind, attempt = claim.attempt, error = failure.plain(), "failed");
-            Some(AGAIN.0)
+            Done::Again(AGAIN.0)
         }
         Err(_) => {
             tracing::error!(run = %claim.due.subject, kind = %claim.due.kind, attempt = claim.attempt, "panicked");
-            Some(AGAIN.0)
+            Done::Again(AGAIN.0)
         }
     };
     let mut pause = NOTING.0;
-    while let Err(fault) = note(&shared, &claim, put_off).await {
+    while let Err(fault) = note(&shared, &claim, &done).await {
         tracing::error!(what, %fault, "what is due next could not be noted");
         // Overdue from now on; and others do not wait for it.
-        in_hand = None;
+        (in_hand, gate) = (None, None);
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(NOTING.1);
         // It is enough that the claim is given back: whoever takes it up next asks the journal whether it is still due.
-        if claim.due.kind != Kind::Sweep {
-            put_off = put_off.or(Some(AGAIN.0));
+        if claim.due.kind != Kind::Sweep && matches!(done, Done::Over(_)) {
+            done = Done::Again(AGAIN.0);
         }
     }
-    drop(in_hand);
+    drop((in_hand, gate));
 }
 
 /// Notes what is due after what was claimed, or that it is tried again after a pause.
-async fn note(shared: &Shared, claim: &Claim, put_off: Option<SignedDuration>) -> Result<(), Fault> {
-    match put_off {
-        None => match claim.due.kind {
-            Kind::Sweep => {
-                let (house, now) = (shared.house(), (shared.clock)());
-                after::settle_sweeps(&house, &shared.store, now, Some(&claim.due.subject)).await
-            }
-            kind => after::settle(&shared.journal, &shared.store, &RunId(claim.due.subject.clone()), Some(kind)).await,
-        },
-        Some(pause) => {
+async fn note(shared: &Shared, claim: &Claim, done: &Done) -> Result<(), Fault> {
+    let (kind, run) = (claim.due.kind, RunId(claim.due.subject.clone()));
+    match done {
+        Done::Over(_) if kind == Kind::Sweep => {
+            let (house, now) = (shared.house(), (shared.clock)());
+            after::settle_sweeps(&house, &shared.store, now, Some(&claim.due.subject)).await
+        }
+        Done::Over(Some(records)) => shared.store.learn(&[after::learned(&run, records)], Some(kind)).await,
+        Done::Over(None) => after::settle(&shared.journal, &shared.store, &run, Some(kind)).await,
+        Done::Again(pause) => {
             let times = i32::try_from(claim.attempt).unwrap_or(i32::MAX);
-            let pause = pause.checked_mul(times).unwrap_or(AGAIN.1).min(AGAIN.1.max(pause));
+            let pause = pause.checked_mul(times).unwrap_or(AGAIN.1).min(AGAIN.1.max(*pause));
             shared.store.put_off(claim, (shared.clock)() + pause).await?;
             // Whether it waits still, or has begun: a walk that broke off before it had was known as begun. If this fails, it is tried again all the same.
-            if claim.due.kind != Kind::Sweep
-                && let Err(fault) =
-                    after::settle(&shared.journal, &shared.store, &RunId(claim.due.subject.clone()), None).await
+            if kind != Kind::Sweep
+                && let Err(fault) = after::settle(&shared.journal, &shared.store, &run, None).await
             {
-                tracing::warn!(run = %claim.due.subject, %fault, "how this run stands could not be noted");
+                tracing::warn!(%run, %fault, "how this run stands could not be noted");
             }
             Ok(())
         }
     }
 }
 
-/// Does what was claimed, if the journal says that it is still due. Says after which pause it is to be tried again all the same.
-async fn attempt(shared: &Arc<Shared>, claim: &Claim) -> Result<Option<SignedDuration>, Failure> {
+/// Does what was claimed. What the work before it had begun to record when it was stopped may come in between; then it is looked at anew
+/// whether it is still due.
+async fn attempt(shared: &Arc<Shared>, claim: &Claim) -> Result<Done, Failure> {
     if claim.due.kind == Kind::Sweep {
         tracing::info!(sweep = %claim.due.subject, "taken up");
         let swept = shared.desk().sweep(Some(&claim.due.subject), ourselves(), None, &Log { order: None }).await?;
         tracing::info!(sweep = %claim.due.subject, run = swept.run.as_ref().map(|r| r.0.as_str()), exit = swept.exit, "swept");
-        return Ok(None);
+        return Ok(Done::Over(None));
     }
+    for _ in 0..OVERTAKEN {
+        match attempt_once(shared, claim).await {
+            Err(failure) if failure.is_fenced() => tokio::time::sleep(Duration::from_millis(50)).await,
+            done => return done,
+        }
+    }
+    let what = format!("run {} is written to by somebody else", claim.due.subject);
+    Err(Fault::new(FaultKind::Unexpected, what).into())
+}
+
+/// Does what was claimed, if the journal says that it is still due.
+async fn attempt_once(shared: &Arc<Shared>, claim: &Claim) -> Result<Done, Failure> {
+    let (desk, kind) = (shared.desk(), claim.due.kind);
     let run = RunId(claim.due.subject.clone());
-    let kind = claim.due.kind;
-    if matches!(kind, Kind::Start | Kind::Resume) {
-        shared.stop_early(&run);
-    }
-    let _gate = shared.gate(&run).await;
-    let Some(state) = RunState::fold(&shared.journal.records(&run).await?) else { return Ok(None) };
+    let taken = desk.take(&run).await?;
+    let Some(state) = taken.state() else { return Ok(Done::Over(Some(taken.records))) };
     let again = after::again(&state);
     let now = (shared.clock)();
-    // Somebody may have cancelled it, moved it or done it since it was claimed.
+    // Somebody may have cancelled it, moved it or done it since it was claimed. Whoever does so from here on fences this off.
     if !after::due(&run, &state, &again).iter().any(|due| due.kind == kind && due.at <= now) {
-        return Ok(None);
+        return Ok(Done::Over(Some(taken.records)));
     }
     let late = now.duration_since(claim.due.at).as_millis();
     tracing::info!(run = %run, kind = %kind, late_ms = i64::try_from(late).unwrap_or(i64::MAX), "taken up");
-    let desk = shared.desk();
-    let log = Log { order: None };
     match kind {
         Kind::Start if desk.is_not_gone(&state) => {
             tracing::warn!(run = %run, person = %state.request.person.id, "not begun: the roster asked for it, and says now that this person has not left");
-            return Ok(Some(AGAIN.0));
+            Ok(Done::Again(AGAIN.0))
         }
-        Kind::Start => walk(&desk, &run, after::on_behalf(&state), false, &log).await?,
-        Kind::Resume => walk(&desk, &run, ourselves(), false, &log).await?,
-        Kind::Prepare => prepare(shared, &run, &state).await?,
+        Kind::Start => walk(&desk, taken, after::on_behalf(&state), false).await,
+        Kind::Resume => walk(&desk, taken, ourselves(), false).await,
+        Kind::Prepare => prepare(shared, &run, taken, &state).await.map(|()| Done::Over(None)),
         Kind::Retry if desk.is_back(&state) => {
             tracing::warn!(run = %run, person = %state.request.person.id, "not tried again: by the roster this person works here again");
-            return Ok(Some(BACK));
+            Ok(Done::Again(BACK))
         }
-        Kind::Retry if after::wants_retry(&state) => walk(&desk, &run, ourselves(), true, &log).await?,
+        Kind::Retry if after::wants_retry(&state) => walk(&desk, taken, ourselves(), true).await,
         Kind::Look | Kind::Retry => {
-            desk.look(&run, Look { last: false, can_wait: true }, &log).await?;
+            desk.look(taken, Look { last: false, can_wait: true }, &Log { order: None }).await?;
+            desk.mailed(&run, &shared.journal.records(&run).await?).await;
             close(shared, &run, &again).await?;
+            Ok(Done::Over(None))
         }
-        Kind::Sweep => {}
+        Kind::Sweep => Ok(Done::Over(None)),
     }
-    Ok(None)
 }
 
-/// Walks a run. What the work before it had begun to record when it was stopped may come in between; then it is taken up once more.
-async fn walk(desk: &Desk, run: &RunId, by: Actor, can_wait: bool, log: &Log) -> Result<(), Failure> {
-    for _ in 0..OVERTAKEN {
-        match desk.walk(run, by.clone(), None, can_wait, log).await {
-            Err(failure) if failure.is_fenced() => tokio::time::sleep(Duration::from_millis(50)).await,
-            Err(failure) => return Err(failure),
-            Ok(answer) => {
-                if let Some(trouble) = answer.trouble {
-                    tracing::warn!(run = %run, trouble, "besides");
-                }
-                return Ok(());
-            }
-        }
+/// Walks a run, and writes its report and the mail about it.
+async fn walk(desk: &Desk, taken: desk::Taken, by: Actor, can_wait: bool) -> Result<Done, Failure> {
+    let walked = desk.walk(taken, by, can_wait, &Log { order: None }).await?;
+    let (answer, records) = desk.tell(&walked, None).await;
+    if let Some(trouble) = answer?.trouble {
+        tracing::warn!(run = %walked.run, trouble, "besides");
     }
-    Err(Fault::new(FaultKind::Unexpected, format!("run {run} is written to by somebody else")).into())
+    Ok(Done::Over(records))
 }
 
 /// Looks at a run that waits, until its hour comes.
-async fn prepare(shared: &Arc<Shared>, run: &RunId, state: &RunState) -> Result<(), Failure> {
+async fn prepare(shared: &Arc<Shared>, run: &RunId, taken: desk::Taken, state: &RunState) -> Result<(), Failure> {
     let desk = shared.desk();
     let left = state.waits_until().map(|at| at.duration_since((shared.clock)()));
     let left = left.and_then(|left| Duration::try_from(left).ok()).unwrap_or_default();
-    let (id, log) = (run.clone(), Log { order: None });
-    let look = tokio::spawn(async move { tokio::time::timeout(left, desk.prepare(&id, &log)).await });
+    let log = Log { order: None };
+    let look = tokio::spawn(async move { tokio::time::timeout(left, desk.prepare(taken, &log)).await });
     shared.early.lock().unwrap_or_else(PoisonError::into_inner).insert(run.clone(), look.abort_handle());
     let seen = look.await;
     shared.early.lock().unwrap_or_else(PoisonError::into_inner).remove(run);
@@ -367,110 +381,6 @@ async fn close(shared: &Shared, run: &RunId, again: &[SignedDuration]) -> Result
         }
         log.destroy(now, &crate::journal::RunLog::seed_id()).await?;
         tracing::info!(%run, "the last look found every door shut; its witness passwords and the values of shared secrets are destroyed");
-    }
-    Ok(())
-}
-
-/// Carries an order out and answers it.
-pub(super) async fn obey(shared: Arc<Shared>, asked: Asked) {
-    let id = asked.id;
-    let works_on = OnceLock::new();
-    let answer = match AssertUnwindSafe(carry_out(&shared, asked, &works_on)).catch_unwind().await {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(failure)) => refused(failure.exit, failure.plain()),
-        Err(_) => refused(Exit::Unexpected, "error[unexpected]: offboard serve failed; its log says more\n".into()),
-    };
-    tracing::info!(order = id.0, run = answer.run.as_ref().map(|r| r.0.as_str()), exit = answer.exit, "answered");
-    let text = serde_json::to_string(&answer).unwrap_or_default();
-    if let Err(fault) = shared.store.answer(id, &text).await {
-        tracing::error!(order = id.0, %fault, "an order could not be answered");
-    }
-    // However it ended: what was begun and broke off goes on, and what was moved is due at its new hour.
-    if let Some(run) = works_on.get() {
-        settle(&shared, run).await;
-    }
-    shared.bell.notify_one();
-}
-
-/// Notes what is due for a run, however long the store refuses that.
-async fn settle(shared: &Shared, run: &RunId) {
-    let mut pause = NOTING.0;
-    loop {
-        let gate = shared.gate(run).await;
-        // Of a run that there is not, or whose record does not verify, nothing is due.
-        if let Err(JournalError::NoSuchRun { .. } | JournalError::Tampered { .. }) = shared.journal.records(run).await {
-            return;
-        }
-        match after::settle(&shared.journal, &shared.store, run, None).await {
-            Ok(()) => return,
-            Err(fault) => tracing::error!(run = %run, %fault, "what is due for this run could not be noted"),
-        }
-        drop(gate);
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(NOTING.1);
-    }
-}
-
-fn refused(exit: Exit, words: String) -> Answer {
-    Answer { run: None, exit: exit as u8, written: Vec::new(), trouble: Some(words), carried_out: false }
-}
-
-/// `works_on` becomes the run, as soon as that is known.
-async fn carry_out(shared: &Arc<Shared>, asked: Asked, works_on: &OnceLock<RunId>) -> Result<Answer, Failure> {
-    let mut order: Order = serde_json::from_str(&asked.body).map_err(|e| {
-        Fault::new(FaultKind::Unexpected, "the order cannot be read")
-            .because(e)
-            .hint("run the same version of offboard as the one that serves")
-    })?;
-    tracing::info!(order = asked.id.0, what = order.name(), run = order.run().map(|r| r.0.as_str()), "an order");
-    // It was begun before its server died: the run is on record, and goes on.
-    if let (Order::Run { at, report_to, by, .. }, Some(run)) = (&order, &asked.run) {
-        if at.is_some() {
-            let run = Some(run.clone());
-            return Ok(Answer { run, exit: Exit::Fine as u8, written: Vec::new(), trouble: None, carried_out: true });
-        }
-        order = Order::Resume { run: run.clone(), report_to: report_to.clone(), by: by.clone() };
-    }
-    let desk = shared.desk();
-    let log = Log { order: Some((asked.id, shared.store.clone())) };
-    if matches!(order, Order::Run { at: None, .. }) {
-        // From its first record on nobody else works on it.
-        let begun = desk.request(&order).await?;
-        let _ = works_on.set(begun.clone());
-        shared.store.works_on(asked.id, &begun).await?;
-        let _gate = shared.gate(&begun).await;
-        return desk.walk_for(&order, &begun, &log).await;
-    }
-    let run = order.run().map(|run| RunId(run.0.trim().to_ascii_uppercase()));
-    if let Some(run) = &run {
-        let _ = works_on.set(run.clone());
-        if matches!(order, Order::Cancel { .. } | Order::Reschedule { .. }) {
-            has_begun(shared, run).await?;
-            shared.stop_early(run);
-        }
-        // Follow it while somebody else works on it.
-        shared.store.works_on(asked.id, run).await?;
-    }
-    let _gate = match &run {
-        Some(run) => Some(shared.gate(run).await),
-        None => None,
-    };
-    for _ in 0..OVERTAKEN {
-        match desk.carry_out(order.clone(), &log).await {
-            Err(failure) if failure.is_fenced() => tokio::time::sleep(Duration::from_millis(50)).await,
-            done => return done,
-        }
-    }
-    Err(Fault::new(FaultKind::Busy, "the run is written to by somebody else").hint("try again").into())
-}
-
-/// Refuses at once what comes too late: whoever cancels a run that has begun must not wait for its end to hear it.
-async fn has_begun(shared: &Shared, run: &RunId) -> Result<(), Failure> {
-    let records = shared.journal.records(run).await?;
-    if records.iter().any(|r| matches!(r.event, Event::Started { .. })) {
-        let fault = Fault::new(FaultKind::Protected, format!("run {run} has begun"));
-        let hint = format!("offboard status {run} shows it; offboard restore {run} gives access back");
-        return Err(Failure::new(Exit::Refused, fault.hint(hint)));
     }
     Ok(())
 }

@@ -5,18 +5,23 @@
 //! from the `clock` that is handed in. This room prints nothing: it logs through `tracing`.
 
 pub mod after;
+mod asking;
 pub mod desk;
 mod health;
 mod hold;
 mod lanes;
 mod mailing;
 pub mod order;
+mod orders;
 mod pickup;
 mod premises;
 mod service;
+#[cfg(test)]
+mod tests;
 mod watching;
 pub mod when;
 
+pub use asking::Asked;
 pub use desk::{Clock, Desk};
 pub use order::{Answer, Order};
 pub use service::{Serving, serve};

@@ -9,7 +9,6 @@ use crate::config::Serve;
 use crate::engine::Run;
 use crate::model::{Actor, Person, PersonId, RunId, WorkerStatus};
 use crate::store::{Known, Phase};
-use crate::wiring::House;
 use jiff::{SignedDuration, Timestamp};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -21,7 +20,7 @@ const SAME_LEAVING: SignedDuration = SignedDuration::from_hours(24 * 30);
 
 /// What is to be done about one person.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Decision {
+pub(super) enum Decision {
     /// Nothing, or what is to be done is on record.
     Nothing,
     /// A run at that moment.
@@ -52,7 +51,7 @@ pub(super) async fn pick_up(shared: &Arc<Shared>) -> Result<(), Failure> {
     let decided: Vec<(&Person, Decision)> = people
         .iter()
         .map(|person| {
-            let id = PersonId(person.id.0.to_ascii_lowercase());
+            let id = folded(person);
             let known = runs.get(&id).map_or(&[][..], Vec::as_slice);
             (person, decide(person, known, before.contains(&id), now, &settings))
         })
@@ -90,7 +89,8 @@ pub(super) async fn pick_up(shared: &Arc<Shared>) -> Result<(), Failure> {
         if asks && too_many.contains(&person.id) {
             continue;
         }
-        if let Err(failure) = obey(shared, &house, person, decision).await {
+        let was_here = before.contains(&folded(person));
+        if let Err(failure) = obey(shared, person, decision, was_here).await {
             failed.push(format!("{}: {}", person.id, failure.plain().trim()));
         }
     }
@@ -98,7 +98,18 @@ pub(super) async fn pick_up(shared: &Arc<Shared>) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn obey(shared: &Arc<Shared>, house: &Arc<House>, person: &Person, decision: Decision) -> Result<(), Failure> {
+fn folded(person: &Person) -> PersonId {
+    PersonId(person.id.0.to_ascii_lowercase())
+}
+
+/// Does what was decided about a person who `was_here` before.
+pub(super) async fn obey(
+    shared: &Arc<Shared>,
+    person: &Person,
+    decision: Decision,
+    was_here: bool,
+) -> Result<(), Failure> {
+    let house = shared.house();
     let roster = &house.roster.input().file;
     let by = Actor { name: roster.clone(), asserted_by: Actor::ROSTER.into() };
     match decision {
@@ -114,8 +125,18 @@ async fn obey(shared: &Arc<Shared>, house: &Arc<House>, person: &Person, decisio
                 report_to: None,
                 by,
             };
-            let run = shared.desk().request(&order).await?;
-            tracing::info!(run = %run, person = %person.id, at = %at, "the roster names a leaver");
+            // Since it was decided, somebody may have asked for a run of theirs.
+            let is_free = async |_: &Person| {
+                let runs = shared.store.runs_of(&person.id).await?;
+                let now = decide(person, &runs, was_here, (shared.clock)(), &house.config.serve);
+                Ok(matches!(now, Decision::Ask(_)))
+            };
+            let Some(asked) = shared.desk().request_if(&order, is_free).await? else { return Ok(()) };
+            tracing::info!(run = %asked.run, person = %person.id, at = %at, "the roster names a leaver");
+            if let Some(trouble) = asked.trouble {
+                tracing::error!(run = %asked.run, trouble = trouble.plain(), "the roster's next round must know of this run");
+                super::orders::settle(shared, &asked.run).await;
+            }
             shared.store.has_left(&person.id).await?;
         }
         Decision::Move(run, at) => {

@@ -76,7 +76,7 @@ impl Premises {
                 }
                 house.warnings.iter().for_each(|w| tracing::warn!("{}", w.render(false)));
                 // It may name other files; then the next look sees that, and reads once more.
-                self.house = Arc::new(house.in_slots_of(&self.house).verifying_every(super::service::VERIFY));
+                self.house = Arc::new(house.in_place_of(&self.house).verifying_every(super::service::VERIFY));
                 self.broken = None;
                 tracing::info!("the configuration was read anew");
                 return true;

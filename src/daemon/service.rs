@@ -8,14 +8,17 @@ use super::after;
 use super::desk::Clock;
 use super::health;
 use super::hold::{Hold, Trust};
-use super::lanes::{InLane, LANES, Shared, obey, work};
+use super::lanes::{InLane, LANES, Shared, work};
+use super::orders::obey;
 use super::pickup::pick_up;
 use super::premises::Premises;
 use crate::cli::Failure;
 use crate::journal::{Journal, JournalError};
 use crate::model::{Fault, FaultKind};
+use crate::store::Kind;
 use crate::wiring::House;
 use jiff::{SignedDuration, Timestamp};
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
@@ -27,6 +30,8 @@ use tokio_cron_scheduler::{Job, JobScheduler};
 
 /// The loop wakes by itself at least so often.
 const LONGEST_SLEEP: Duration = Duration::from_secs(2);
+/// The files are looked at again after so long, however often the loop comes round. Less than a second: it comes round every second.
+const LOOK: Duration = Duration::from_millis(900);
 /// How often the roster is compared with the journal though it has not changed.
 const ROUND: Duration = Duration::from_secs(300);
 /// The whole journal is verified at most so often for the reports that are written.
@@ -87,13 +92,19 @@ pub async fn serve(serving: Serving) -> Result<(), Failure> {
         let _ = ready.send(address);
     }
     let mut rounds = Rounds::new(&shared);
+    let ahead = Arc::clone(&shared);
+    rounds.tasks.spawn(async move {
+        // Runs end, and give their place to others, when their reports are written: these must not all wait for this.
+        if let Err(failure) = ahead.house().verify_ahead(&ahead.journal).await {
+            tracing::error!(error = failure.plain(), "the journal could not be verified");
+        }
+    });
     while !*stop.borrow() {
         let sleeping = rounds.turn(&shared).await;
         tokio::select! {
             changed = stop.changed() => if changed.is_err() { break },
             () = shared.bell.notified() => {}
             () = sleep(sleeping) => {}
-            Some(_) = rounds.tasks.join_next(), if !rounds.tasks.is_empty() => {}
         }
     }
     tracing::info!(tasks = rounds.tasks.len(), "stopping: what is being done may end");
@@ -165,6 +176,8 @@ async fn tick(shared: &Arc<Shared>) -> Option<JobScheduler> {
 struct Rounds {
     tasks: JoinSet<()>,
     hold: Hold,
+    /// When the files were last looked at.
+    looked: Option<Instant>,
     /// The comparison with the roster that goes on, and when the last one began.
     picking: Option<tokio::task::AbortHandle>,
     picked: Option<Instant>,
@@ -175,7 +188,7 @@ struct Rounds {
 impl Rounds {
     fn new(shared: &Shared) -> Self {
         let hold = Hold::new((shared.clock)(), Instant::now());
-        Self { tasks: JoinSet::new(), hold, picking: None, picked: None, mailing: None }
+        Self { tasks: JoinSet::new(), hold, looked: None, picking: None, picked: None, mailing: None }
     }
 
     /// One round. Says for how long there is nothing to do.
@@ -185,20 +198,32 @@ impl Rounds {
         while self.tasks.try_join_next().is_some() {}
         let changed = self.look_at_files(shared);
         let now = (shared.clock)();
-        let orders = self.orders(shared).await;
         let trusted = self.is_trusted(shared, now);
-        let due = if trusted { self.claim(shared, now).await } else { Ok(None) };
+        let waiting = shared.store.waiting().await;
+        let (orders, due) = match &waiting {
+            Ok(waiting) => {
+                let orders = if waiting.orders { self.orders(shared).await } else { Ok(()) };
+                (orders, if trusted { self.claim(shared, now, &waiting.due).await } else { Ok(None) })
+            }
+            Err(fault) => (Err(fault.clone()), Ok(None)),
+        };
         if trusted {
             self.roster(shared, changed);
         }
-        let mail = self.mail(shared, now).await;
-        let wrong = orders.as_ref().err().or(due.as_ref().err()).or(mail.as_ref().err());
+        if waiting.ok().and_then(|waiting| waiting.mail).is_some_and(|at| at <= now) {
+            self.mail(shared);
+        }
+        let wrong = orders.as_ref().err().or(due.as_ref().err());
         shared.is_wrong("store", 1, wrong.map(ToString::to_string));
         let until = due.ok().flatten().map(|at| Duration::try_from(at.duration_since(now)).unwrap_or_default());
         until.map_or(LONGEST_SLEEP, |until| until.min(LONGEST_SLEEP))
     }
 
-    fn look_at_files(&self, shared: &Shared) -> bool {
+    fn look_at_files(&mut self, shared: &Shared) -> bool {
+        if self.looked.is_some_and(|at| at.elapsed() < LOOK) {
+            return false;
+        }
+        self.looked = Some(Instant::now());
         let mut premises = shared.premises.lock().unwrap_or_else(PoisonError::into_inner);
         let changed = premises.look();
         let broken = premises.broken.clone();
@@ -229,8 +254,12 @@ impl Rounds {
     }
 
     /// Claims what is due, as far as there is room in its lane. Says when the next is due.
-    async fn claim(&mut self, shared: &Arc<Shared>, now: Timestamp) -> Result<Option<Timestamp>, Fault> {
-        let next = shared.store.next().await?;
+    async fn claim(
+        &mut self,
+        shared: &Arc<Shared>,
+        now: Timestamp,
+        next: &HashMap<Kind, Timestamp>,
+    ) -> Result<Option<Timestamp>, Fault> {
         let mut soonest = None;
         for (lane, (kinds, limit)) in LANES.into_iter().enumerate() {
             let Some(at) = kinds.iter().filter_map(|kind| next.get(kind)).min() else { continue };
@@ -255,14 +284,10 @@ impl Rounds {
     }
 
     /// Sends mail that is due, one sending at a time.
-    async fn mail(&mut self, shared: &Arc<Shared>, now: Timestamp) -> Result<(), Fault> {
-        if shared.house().config.mail.is_none() || self.mailing.as_ref().is_some_and(|task| !task.is_finished()) {
-            return Ok(());
-        }
-        if shared.store.next_mail_at().await?.is_some_and(|at| at <= now) {
+    fn mail(&mut self, shared: &Arc<Shared>) {
+        if shared.house().config.mail.is_some() && self.mailing.as_ref().is_none_or(|task| task.is_finished()) {
             self.mailing = Some(self.tasks.spawn(super::mailing::send(Arc::clone(shared))));
         }
-        Ok(())
     }
 
     /// Compares the roster with the journal when either may have changed, one comparison at a time.

@@ -197,10 +197,9 @@ impl<'a> Run<'a> {
         playbook: Playbook,
         watch: Option<tokio::sync::mpsc::UnboundedSender<crate::model::Record>>,
     ) -> Result<Self, Halt> {
-        let state = crate::model::RunState::fold(records);
-        let destroyed = state.is_some_and(|s| s.destroyed.contains(&RunLog::seed_id()));
+        let recorder = Recorder::new(log.clone(), Arc::clone(&engine.clock), records, watch)?;
+        let destroyed = recorder.read(|s| s.destroyed.contains(&RunLog::seed_id()));
         let seed = if destroyed { None } else { Some(log.seed().await?) };
-        let recorder = Recorder::new(log, Arc::clone(&engine.clock), records, watch)?;
         let run = Self {
             engine,
             recorder,

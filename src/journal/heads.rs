@@ -5,7 +5,7 @@
 //! verified come in. Where they do not, or where the file is not any more what was read, there is no answer, and the reader looks for itself.
 //! What is changed in the file later does not change what was learned.
 
-use super::chain::{Checkpoint, START, hex};
+use super::chain::Checkpoint;
 use super::keys::PublicKey;
 use super::read::checkpoint_row;
 use crate::model::{Digest, RunId};
@@ -53,19 +53,16 @@ impl Heads {
         connection: &mut SqliteConnection,
         key: &PublicKey,
     ) -> Result<Option<u64>, sqlx::Error> {
-        let end: Option<i64> =
-            sqlx::query_scalar("SELECT max(number) FROM checkpoint").fetch_one(&mut *connection).await?;
-        let Some(end) = end.and_then(|end| u64::try_from(end).ok()) else { return Ok(None) };
         let known = self.piece.as_ref();
         // The last one is read again: it may have been put in the place of the one that is known.
-        let from = known.map_or(end, |piece| piece.to);
-        let Some(read) = read(connection, key, from, end).await? else { return Ok(None) };
+        let Some(read) = read(connection, key, known.map(|piece| piece.to), None).await? else { return Ok(None) };
         let follows = known.is_none_or(|piece| piece.hash == read.first);
         if !read.signed || !follows {
             return Ok(None);
         }
+        let end = read.piece.to;
         let piece = self.piece.get_or_insert_with(|| read.piece.clone());
-        (piece.to, piece.hash) = (read.piece.to, read.piece.hash);
+        (piece.to, piece.hash) = (end, read.piece.hash);
         self.last.extend(read.last);
         Ok(Some(end))
     }
@@ -82,7 +79,8 @@ impl Heads {
     ) -> Result<Option<bool>, sqlx::Error> {
         let Some(piece) = &mut self.piece else { return Ok(None) };
         if checkpoint < piece.from {
-            let Some(read) = read(connection, key, checkpoint, piece.from - 1).await? else { return Ok(None) };
+            let (from, to) = (Some(checkpoint), Some(piece.from - 1));
+            let Some(read) = read(connection, key, from, to).await? else { return Ok(None) };
             if piece.before != read.piece.hash {
                 return Ok(None);
             }
@@ -99,51 +97,53 @@ impl Heads {
     }
 }
 
-/// The checkpoints from `from` to `to`; nothing if one is missing or does not follow from the one before it.
+/// The checkpoints from `from` to `to`, or from and to the last one; nothing if one is missing or does not follow from the one before it.
 async fn read(
     connection: &mut SqliteConnection,
     key: &PublicKey,
-    from: u64,
-    to: u64,
+    from: Option<u64>,
+    to: Option<u64>,
 ) -> Result<Option<Read>, sqlx::Error> {
-    let none = hex(&START);
-    let mut read = Read {
-        piece: Piece { from, before: none.clone(), to, hash: none.clone() },
-        first: none,
-        last: HashMap::new(),
-        signed: false,
-    };
-    let mut next = from;
+    let mut so_far: Option<Read> = None;
+    let mut end = (Vec::new(), Vec::new());
     let mut rows = sqlx::query(
-        "SELECT number, CAST(body AS BLOB), signature FROM checkpoint WHERE number BETWEEN $1 AND $2 ORDER BY number",
+        "SELECT number, CAST(body AS BLOB), signature FROM checkpoint
+         WHERE number >= coalesce($1, (SELECT max(number) FROM checkpoint)) AND ($2 IS NULL OR number <= $2)
+         ORDER BY number",
     )
-    .bind(from.cast_signed())
-    .bind(to.cast_signed())
+    .bind(from.map(u64::cast_signed))
+    .bind(to.map(u64::cast_signed))
     .fetch(connection);
     while let Some(row) = rows.try_next().await? {
         let (number, body, signature) = checkpoint_row(&row)?;
+        let number = number.cast_unsigned();
         let Some((checkpoint, hash)) = Checkpoint::hashed(&body) else { return Ok(None) };
-        if number.cast_unsigned() != next || checkpoint.number != next {
+        if checkpoint.number != number {
             return Ok(None);
         }
-        if next == from {
-            read.piece.before = checkpoint.previous;
-            read.first = hash.clone();
-        } else if checkpoint.previous != read.piece.hash {
-            return Ok(None);
-        }
-        read.piece.hash = hash;
+        let read = match &mut so_far {
+            None if from.is_some_and(|from| from != number) => return Ok(None),
+            None => so_far.insert(Read {
+                piece: Piece { from: number, before: checkpoint.previous, to: number, hash: hash.clone() },
+                first: hash,
+                last: HashMap::new(),
+                signed: false,
+            }),
+            Some(read) if read.piece.to + 1 != number || read.piece.hash != checkpoint.previous => return Ok(None),
+            Some(read) => {
+                (read.piece.to, read.piece.hash) = (number, hash);
+                read
+            }
+        };
         for head in checkpoint.heads {
-            read.last.insert(head.run.0.into(), next);
+            read.last.insert(head.run.0.into(), number);
         }
-        if next == to {
-            read.signed = Checkpoint::open(&body, &signature, key).is_some();
-            return Ok(Some(read));
-        }
-        next += 1;
-        if next.is_multiple_of(PAGE) {
+        end = (body, signature);
+        if number.is_multiple_of(PAGE) {
             tokio::task::yield_now().await;
         }
     }
-    Ok(None)
+    let Some(mut read) = so_far.filter(|read| to.is_none_or(|to| read.piece.to == to)) else { return Ok(None) };
+    read.signed = Checkpoint::open(&end.0, &end.1, key).is_some();
+    Ok(Some(read))
 }

@@ -175,10 +175,13 @@ impl Journal {
     /// # Errors
     /// As [`RunLog::append`].
     pub async fn start(&self, at: Timestamp, first: impl Into<Event>) -> Result<(RunLog, Record), JournalError> {
-        self.start_with(at, first, None).await
+        let (log, records) = self.start_with(at, first, None).await?;
+        let first = records.into_iter().next().ok_or_else(|| self.inner.closed())?;
+        Ok((log, first))
     }
 
-    /// As [`Journal::start`], with a `second` event in the same transaction: a run that is to wait is never on record without its hour.
+    /// As [`Journal::start`], with a `second` event in the same transaction: a run that is to wait is never on record without its hour. Gives
+    /// all records.
     ///
     /// # Errors
     /// As [`RunLog::append`].
@@ -187,13 +190,13 @@ impl Journal {
         at: Timestamp,
         first: impl Into<Event>,
         second: Option<Event>,
-    ) -> Result<(RunLog, Record), JournalError> {
+    ) -> Result<(RunLog, Vec<Record>), JournalError> {
         let events: Vec<Event> = std::iter::once(first.into()).chain(second).collect();
         for _ in 0..NAMES {
             let standing = Standing { run: self.name()?, head: Mutex::new(None) };
             let log = RunLog::new(self.inner.clone(), standing);
             match log.begin(at, events.clone()).await {
-                Ok(record) => return Ok((log, record)),
+                Ok(records) => return Ok((log, records)),
                 // The name is taken.
                 Err(JournalError::Fenced { .. }) => {}
                 Err(error) => return Err(error),
@@ -231,6 +234,7 @@ impl Journal {
 
     async fn read(&self, run: &RunId) -> Result<(Vec<Record>, Head), JournalError> {
         let mut connection = self.connection().await?;
+        tracing::trace!(%run, "a run is read");
         let inner = &self.inner;
         let (records, head) = read::run(&inner.store, &mut connection, &inner.public, &inner.heads, run).await?;
         Ok((records, head.ok_or_else(|| JournalError::NoSuchRun { run: run.clone() })?))
@@ -292,5 +296,5 @@ impl Journal {
 }
 
 fn readers(store: &Store) -> SqlitePool {
-    SqlitePoolOptions::new().max_connections(READERS).connect_lazy_with(store.reading())
+    SqlitePoolOptions::new().max_connections(READERS).test_before_acquire(false).connect_lazy_with(store.reading())
 }

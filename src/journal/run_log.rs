@@ -66,14 +66,13 @@ impl RunLog {
         self.ask(recorded, sealed, None).await
     }
 
-    /// Appends the very first records of a run, with a fresh seed sealed in the same transaction. Returns the first of them.
-    pub(super) async fn begin(&self, at: Timestamp, events: Vec<Event>) -> Result<Record, JournalError> {
+    /// Appends the very first records of a run, with a fresh seed sealed in the same transaction.
+    pub(super) async fn begin(&self, at: Timestamp, events: Vec<Event>) -> Result<Vec<Record>, JournalError> {
         let seed: Zeroizing<[u8; 32]> = Zeroizing::new(random().map_err(|e| self.unwritable(&e))?);
         let id = SealedId(SEED.into());
         let value = self.encrypt(&id, &SecretSlice::from(seed.to_vec()))?;
         let events = events.into_iter().map(|event| (at, event)).collect();
-        let records = self.ask(events, vec![(id, value)], None).await?;
-        records.into_iter().next().ok_or_else(|| self.inner.closed())
+        self.ask(events, vec![(id, value)], None).await
     }
 
     /// Seals a value under a fresh name that begins with `name`; durable when it returns.

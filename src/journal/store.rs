@@ -139,7 +139,8 @@ impl Store {
     pub fn reading(&self) -> SqliteConnectOptions {
         let wal = self.folder.join(format!("{FILE}-wal"));
         let writable = nix::unistd::access(&self.folder, nix::unistd::AccessFlags::W_OK).is_ok();
-        self.options().read_only(true).immutable(!writable && !wal.exists())
+        // Runs are read one by one, from wherever they are: what SQLite would keep of the file is not what comes next.
+        self.options().read_only(true).immutable(!writable && !wal.exists()).pragma("cache_size", "-512")
     }
 
     fn options(&self) -> SqliteConnectOptions {

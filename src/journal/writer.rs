@@ -275,6 +275,7 @@ impl Writer {
                 .is_some_and(|e| matches!(e.kind(), ErrorKind::UniqueViolation | ErrorKind::NotNullViolation));
             return Err(if overtaken { Failed::Overtaken } else { Failed::Error(self.store.fault(&error)) });
         }
+        tracing::trace!(number = group.number, "the journal is written");
         fail_point!("journal::after-commit");
         self.last = (group.number, signed.hash);
         self.heads.extend(group.heads);

@@ -24,8 +24,8 @@ pub use mail::MailAddress;
 pub use person::{Fingerprint, Person, PersonId, WorkerStatus};
 pub use run::{Closing, DoorState, PlaceState, RunState, SecretState, StepProgress, StepState, Waiver};
 pub use secret::{
-    CouldRead, KnownTo, Part, PartKind, Phase, SealedId, SecretConsumer, SecretName, SecretRef, SecretSource, Seen,
-    SharedSecret, Which,
+    CouldRead, KeyFormat, KeyPart, KeyPath, KnownTo, Part, PartKind, Phase, SealedId, SecretConsumer, SecretName,
+    SecretRef, SecretSource, Seen, SharedSecret, Which,
 };
 pub use step::{Action, BY_HAND, Chain, Evidence, Outcome, Restored, Step, StepId, Undo};
 pub use sweep::{SweepFinding, SweepKind, SweepPerson, SweepPlace, SweepRequest, SweepSeen, SweepState, SweepVerdict};

@@ -1,19 +1,19 @@
 //! What is due, and when. One row a run and kind of work: a later hour replaces an earlier one. Rows are claimed by the one `offboard serve`
 //! that there is; what a dead one had claimed is free again when the next one starts.
 //!
-//! Nothing here is the truth: every row follows from the journal, and can be made again from it.
+//! Nothing here is the truth: every row follows from the journal, and can be made again from it; a sweep's from its schedule.
 
-use super::{Known, Store, millis, time};
+use super::{Keep, Known, Store, millis, time};
 use crate::model::Fault;
 use jiff::Timestamp;
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
-use std::collections::HashMap;
 
+/// `hour` is when the journal says that it is due; `at`, when it may be claimed: later, if it was put off.
 pub(super) const TABLE: &str = "\
 CREATE TABLE IF NOT EXISTS due (
   subject TEXT NOT NULL, kind TEXT NOT NULL, at INTEGER NOT NULL, attempt INTEGER NOT NULL DEFAULT 0,
-  state TEXT NOT NULL DEFAULT 'ready', PRIMARY KEY (subject, kind)) STRICT, WITHOUT ROWID";
+  state TEXT NOT NULL DEFAULT 'ready', hour INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (subject, kind)) STRICT, WITHOUT ROWID";
 pub(super) const INDEX: &str = "CREATE INDEX IF NOT EXISTS due_at ON due (state, kind, at)";
 
 /// What sort of work it is.
@@ -49,7 +49,7 @@ impl Kind {
         }
     }
 
-    fn named(name: &str) -> Option<Self> {
+    pub(super) fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 }
@@ -86,12 +86,7 @@ impl Store {
     /// # Errors
     /// The store cannot be written.
     pub async fn settle(&self, subject: &str, wanted: &[Due], finished: Option<Kind>) -> Result<(), Fault> {
-        let work = async {
-            let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-            settle_in(&mut tx, subject, wanted, finished).await?;
-            tx.commit().await
-        };
-        work.await.map_err(|e| self.fault(&e))
+        self.change(Keep::Synced, async |tx| settle_in(tx, subject, wanted, finished).await).await
     }
 
     /// [`Store::settle`] for runs, and what is known of them, in one transaction.
@@ -99,15 +94,14 @@ impl Store {
     /// # Errors
     /// The store cannot be written.
     pub async fn learn(&self, runs: &[(Known, Vec<Due>)], finished: Option<Kind>) -> Result<(), Fault> {
-        let work = async {
-            let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let learn = async |tx: &mut SqliteConnection| {
             for (known, due) in runs {
-                settle_in(&mut tx, &known.run.0, due, finished).await?;
-                super::known::know_in(&mut tx, known).await?;
+                settle_in(tx, &known.run.0, due, finished).await?;
+                super::known::know_in(tx, known).await?;
             }
-            tx.commit().await
+            Ok(())
         };
-        work.await.map_err(|e| self.fault(&e))
+        self.change(Keep::Remade, learn).await
     }
 
     /// Claims up to `most` rows of these kinds that are due by `now`, the longest due first.
@@ -115,7 +109,7 @@ impl Store {
     /// # Errors
     /// The store cannot be written.
     pub async fn claim(&self, kinds: &[Kind], now: Timestamp, most: usize) -> Result<Vec<Claim>, Fault> {
-        let rows = sqlx::query(
+        let query = sqlx::query(
             "UPDATE due SET state = 'claimed', attempt = attempt + 1 WHERE (subject, kind) IN
                (SELECT subject, kind FROM due WHERE state = 'ready' AND kind IN (SELECT value FROM json_each($1))
                 AND at <= $2 ORDER BY at LIMIT $3)
@@ -123,10 +117,8 @@ impl Store {
         )
         .bind(names(kinds))
         .bind(millis(now))
-        .bind(i64::try_from(most).unwrap_or(i64::MAX))
-        .fetch_all(&self.pool)
-        .await
-        .map_err(|e| self.fault(&e))?;
+        .bind(i64::try_from(most).unwrap_or(i64::MAX));
+        let rows = self.change(Keep::Remade, async |tx| query.fetch_all(tx).await).await?;
         let mut claims: Vec<Claim> = rows
             .iter()
             .filter_map(|row| claim(row).transpose())
@@ -141,14 +133,13 @@ impl Store {
     /// # Errors
     /// The store cannot be written.
     pub async fn put_off(&self, claim: &Claim, at: Timestamp) -> Result<(), Fault> {
-        sqlx::query("UPDATE due SET state = 'ready', at = $3 WHERE subject = $1 AND kind = $2 AND state = 'claimed'")
-            .bind(&claim.due.subject)
-            .bind(claim.due.kind.name())
-            .bind(millis(at))
-            .execute(&self.pool)
-            .await
-            .map_err(|e| self.fault(&e))?;
-        Ok(())
+        let query = sqlx::query(
+            "UPDATE due SET state = 'ready', at = $3 WHERE subject = $1 AND kind = $2 AND state = 'claimed'",
+        )
+        .bind(&claim.due.subject)
+        .bind(claim.due.kind.name())
+        .bind(millis(at));
+        self.change(Keep::Remade, async |tx| query.execute(tx).await).await.map(|_| ())
     }
 
     /// Frees what another `offboard serve`, which is dead, had claimed.
@@ -156,24 +147,8 @@ impl Store {
     /// # Errors
     /// The store cannot be written.
     pub async fn free_claims(&self) -> Result<u64, Fault> {
-        let freed = sqlx::query("UPDATE due SET state = 'ready' WHERE state = 'claimed'").execute(&self.pool).await;
-        Ok(freed.map_err(|e| self.fault(&e))?.rows_affected())
-    }
-
-    /// For each kind of which anything is due, the earliest hour.
-    ///
-    /// # Errors
-    /// The store cannot be read.
-    pub async fn next(&self) -> Result<HashMap<Kind, Timestamp>, Fault> {
-        // One look into the index a kind, however much is due.
-        let rows: Vec<(String, Option<i64>)> = sqlx::query_as(
-            "SELECT value, (SELECT min(at) FROM due WHERE state = 'ready' AND kind = value) FROM json_each($1)",
-        )
-        .bind(names(&Kind::ALL))
-        .fetch_all(&self.pool)
-        .await
-        .map_err(|e| self.fault(&e))?;
-        Ok(rows.into_iter().filter_map(|(kind, at)| Some((Kind::named(&kind)?, time(at?)))).collect())
+        let query = sqlx::query("UPDATE due SET state = 'ready' WHERE state = 'claimed'");
+        Ok(self.change(Keep::Remade, async |tx| query.execute(tx).await).await?.rows_affected())
     }
 
     /// How many terminations should have been taken up before `then`, and were not. Those that were claimed and are not among the runs that
@@ -188,24 +163,43 @@ impl Store {
         )
         .bind(millis(then))
         .bind(serde_json::to_string(taken).unwrap_or_default())
-        .fetch_one(&self.pool)
+        .fetch_one(&self.reading)
         .await
         .map_err(|e| self.fault(&e))?;
         Ok(count.cast_unsigned())
     }
 
-    /// Everything that is due, the next first.
+    /// Everything of one kind that is due, the next first.
     ///
     /// # Errors
     /// The store cannot be read.
-    pub async fn all_due(&self) -> Result<Vec<Due>, Fault> {
-        let rows = sqlx::query("SELECT subject, kind, at, attempt FROM due ORDER BY at, subject, kind")
-            .fetch_all(&self.pool)
+    pub async fn due_of(&self, kind: Kind) -> Result<Vec<Due>, Fault> {
+        let rows = sqlx::query("SELECT subject, kind, at, attempt FROM due WHERE kind = $1 ORDER BY at, subject")
+            .bind(kind.name())
+            .fetch_all(&self.reading)
             .await
             .map_err(|e| self.fault(&e))?;
         let claims: Result<Vec<_>, _> = rows.iter().filter_map(|row| claim(row).transpose()).collect();
         Ok(claims.map_err(|e| self.fault(&e))?.into_iter().map(|c| c.due).collect())
     }
+}
+
+/// A table from before there was `hour` gets it. What stands in it gets its hour when it is settled next.
+pub(super) async fn add_hour(store: &Store) -> Result<(), Fault> {
+    let has_it = "SELECT EXISTS (SELECT 1 FROM pragma_table_info('due') WHERE name = 'hour')";
+    let has_it = async |tx: &mut SqliteConnection| sqlx::query_scalar::<_, bool>(has_it).fetch_one(tx).await;
+    let known = async { has_it(&mut *store.reading.acquire().await?).await };
+    if known.await.map_err(|e| store.fault(&e))? {
+        return Ok(());
+    }
+    let add = async |tx: &mut SqliteConnection| {
+        // Another process may have been quicker.
+        if !has_it(&mut *tx).await? {
+            sqlx::query("ALTER TABLE due ADD COLUMN hour INTEGER NOT NULL DEFAULT 0").execute(tx).await?;
+        }
+        Ok(())
+    };
+    store.change(Keep::Synced, add).await
 }
 
 async fn settle_in(
@@ -226,10 +220,11 @@ async fn settle_in(
     .bind(&rows)
     .execute(&mut *tx)
     .await?;
+    // What was put off keeps its pause, until the journal says another hour.
     sqlx::query(
-        "INSERT INTO due (subject, kind, at) SELECT $1, value->>0, value->>1 FROM json_each($2) WHERE true
-         ON CONFLICT (subject, kind) DO UPDATE SET at = excluded.at, attempt = 0
-         WHERE state = 'ready' AND at <> excluded.at AND attempt = 0",
+        "INSERT INTO due (subject, kind, hour, at) SELECT $1, value->>0, value->>1, value->>1 FROM json_each($2) WHERE true
+         ON CONFLICT (subject, kind) DO UPDATE SET hour = excluded.hour, at = excluded.at, attempt = 0
+         WHERE state = 'ready' AND hour <> excluded.hour",
     )
     .bind(subject)
     .bind(&rows)
@@ -238,7 +233,7 @@ async fn settle_in(
     Ok(())
 }
 
-fn names(kinds: &[Kind]) -> String {
+pub(super) fn names(kinds: &[Kind]) -> String {
     let names: Vec<_> = kinds.iter().map(|kind| kind.name()).collect();
     serde_json::to_string(&names).unwrap_or_default()
 }

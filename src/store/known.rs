@@ -3,7 +3,7 @@
 //!
 //! Besides, what the roster was seen to say, and which process serves.
 
-use super::{Store, millis, time};
+use super::{Keep, Store, millis, time};
 use crate::model::{Fault, PersonId, RunId};
 use jiff::Timestamp;
 use sqlx::Row;
@@ -81,8 +81,7 @@ impl Store {
     /// # Errors
     /// The store cannot be written.
     pub async fn know(&self, known: &Known) -> Result<(), Fault> {
-        let work = async { know_in(&mut *self.pool.acquire().await?, known).await };
-        work.await.map_err(|e| self.fault(&e))
+        self.change(Keep::Remade, async |tx| know_in(tx, known).await).await
     }
 
     /// Up to which record each run is known.
@@ -90,8 +89,10 @@ impl Store {
     /// # Errors
     /// The store cannot be read.
     pub async fn known_lengths(&self) -> Result<HashMap<RunId, u64>, Fault> {
-        let rows: Vec<(String, i64)> =
-            sqlx::query_as("SELECT run, records FROM known").fetch_all(&self.pool).await.map_err(|e| self.fault(&e))?;
+        let rows: Vec<(String, i64)> = sqlx::query_as("SELECT run, records FROM known")
+            .fetch_all(&self.reading)
+            .await
+            .map_err(|e| self.fault(&e))?;
         Ok(rows.into_iter().map(|(run, records)| (RunId(run), records.cast_unsigned())).collect())
     }
 
@@ -101,7 +102,7 @@ impl Store {
     /// The store cannot be read.
     pub async fn runs_of(&self, person: &PersonId) -> Result<Vec<Known>, Fault> {
         let query = sqlx::query(sqlx::AssertSqlSafe(format!("{COLUMNS} WHERE person = $1 ORDER BY run")));
-        let rows = query.bind(folded(person)).fetch_all(&self.pool).await.map_err(|e| self.fault(&e))?;
+        let rows = query.bind(folded(person)).fetch_all(&self.reading).await.map_err(|e| self.fault(&e))?;
         rows.iter().map(known).collect::<Result<_, _>>().map_err(|e| self.fault(&e))
     }
 
@@ -111,7 +112,7 @@ impl Store {
     /// The store cannot be read.
     pub async fn runs_by_person(&self) -> Result<HashMap<PersonId, Vec<Known>>, Fault> {
         let query = sqlx::query(sqlx::AssertSqlSafe(format!("{COLUMNS} WHERE phase <> 'other' ORDER BY run")));
-        let rows = query.fetch_all(&self.pool).await.map_err(|e| self.fault(&e))?;
+        let rows = query.fetch_all(&self.reading).await.map_err(|e| self.fault(&e))?;
         let mut runs: HashMap<PersonId, Vec<Known>> = HashMap::new();
         for row in &rows {
             let known = known(row).map_err(|e| self.fault(&e))?;
@@ -126,18 +127,16 @@ impl Store {
     /// The store cannot be written.
     pub async fn employed(&self, now: &[PersonId]) -> Result<Vec<PersonId>, Fault> {
         let now = serde_json::to_string(&now.iter().map(folded).collect::<Vec<_>>()).unwrap_or_default();
-        let work = async {
-            let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let remember = async |tx: &mut SqliteConnection| {
             let before: Vec<String> = sqlx::query_scalar("SELECT person FROM employed").fetch_all(&mut *tx).await?;
             // Who works here stays noted until their run is on record: see `has_left`.
             sqlx::query("INSERT OR IGNORE INTO employed (person) SELECT value FROM json_each($1)")
                 .bind(&now)
-                .execute(&mut *tx)
+                .execute(tx)
                 .await?;
-            tx.commit().await?;
             Ok(before)
         };
-        let before = work.await.map_err(|e: sqlx::Error| self.fault(&e))?;
+        let before = self.change(Keep::Synced, remember).await?;
         Ok(before.into_iter().map(PersonId).collect())
     }
 
@@ -146,8 +145,8 @@ impl Store {
     /// # Errors
     /// The store cannot be written.
     pub async fn has_left(&self, person: &PersonId) -> Result<(), Fault> {
-        let gone = sqlx::query("DELETE FROM employed WHERE person = $1").bind(folded(person)).execute(&self.pool).await;
-        gone.map(|_| ()).map_err(|e| self.fault(&e))
+        let gone = sqlx::query("DELETE FROM employed WHERE person = $1").bind(folded(person));
+        self.change(Keep::Synced, async |tx| gone.execute(tx).await).await.map(|_| ())
     }
 
     /// Notes which process serves.
@@ -156,7 +155,7 @@ impl Store {
     /// The store cannot be written.
     pub async fn serves(&self, pid: u32) -> Result<(), Fault> {
         let noted = sqlx::query("INSERT OR REPLACE INTO serving (one, pid) VALUES (1, $1)").bind(i64::from(pid));
-        noted.execute(&self.pool).await.map(|_| ()).map_err(|e| self.fault(&e))
+        self.change(Keep::Synced, async |tx| noted.execute(tx).await).await.map(|_| ())
     }
 
     /// The process that served last; it may be dead.
@@ -165,7 +164,7 @@ impl Store {
     /// The store cannot be read.
     pub async fn serving(&self) -> Result<Option<u32>, Fault> {
         let pid: Option<i64> = sqlx::query_scalar("SELECT pid FROM serving")
-            .fetch_optional(&self.pool)
+            .fetch_optional(&self.reading)
             .await
             .map_err(|e| self.fault(&e))?;
         Ok(pid.and_then(|pid| u32::try_from(pid).ok()))

@@ -1,9 +1,10 @@
 //! Orders: what commands ask of a running `offboard serve`, and what it answers. An order is text to this room; it never holds a secret.
 
-use super::{Store, millis, time};
+use super::{Keep, Store, millis, time};
 use crate::model::{Fault, RunId};
 use jiff::Timestamp;
 use sqlx::Row;
+use sqlx::sqlite::SqliteConnection;
 
 pub(super) const TABLE: &str = "\
 CREATE TABLE IF NOT EXISTS orders (
@@ -46,8 +47,8 @@ impl Store {
     /// The store cannot be written.
     pub async fn put(&self, body: &str, at: Timestamp) -> Result<OrderId, Fault> {
         let id = sqlx::query_scalar("INSERT INTO orders (put_at, body) VALUES ($1, $2) RETURNING id");
-        let id = id.bind(millis(at)).bind(body).fetch_one(&self.pool).await;
-        id.map(OrderId).map_err(|e| self.fault(&e))
+        let id = id.bind(millis(at)).bind(body);
+        self.change(Keep::Synced, async |tx| id.fetch_one(tx).await).await.map(OrderId)
     }
 
     /// Claims every order that waits, the oldest first.
@@ -55,19 +56,9 @@ impl Store {
     /// # Errors
     /// The store cannot be written.
     pub async fn claim_orders(&self) -> Result<Vec<Asked>, Fault> {
-        // Mostly there is none: then nothing is locked.
-        let waiting: bool = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM orders WHERE state = 'ready')")
-            .fetch_one(&self.pool)
-            .await
-            .map_err(|e| self.fault(&e))?;
-        if !waiting {
-            return Ok(Vec::new());
-        }
-        let rows =
-            sqlx::query("UPDATE orders SET state = 'claimed' WHERE state = 'ready' RETURNING id, put_at, body, run")
-                .fetch_all(&self.pool)
-                .await
-                .map_err(|e| self.fault(&e))?;
+        let query =
+            sqlx::query("UPDATE orders SET state = 'claimed' WHERE state = 'ready' RETURNING id, put_at, body, run");
+        let rows = self.change(Keep::Synced, async |tx| query.fetch_all(tx).await).await?;
         let asked = |row: &sqlx::sqlite::SqliteRow| -> Result<Asked, sqlx::Error> {
             Ok(Asked {
                 id: OrderId(row.try_get(0)?),
@@ -87,7 +78,7 @@ impl Store {
     /// The store cannot be written.
     pub async fn works_on(&self, order: OrderId, run: &RunId) -> Result<(), Fault> {
         let noted = sqlx::query("UPDATE orders SET run = $2 WHERE id = $1").bind(order.0).bind(&run.0);
-        noted.execute(&self.pool).await.map(|_| ()).map_err(|e| self.fault(&e))
+        self.change(Keep::Synced, async |tx| noted.execute(tx).await).await.map(|_| ())
     }
 
     /// Answers an order.
@@ -96,8 +87,8 @@ impl Store {
     /// The store cannot be written.
     pub async fn answer(&self, order: OrderId, answer: &str) -> Result<(), Fault> {
         let answered = sqlx::query("UPDATE orders SET state = 'answered', answer = $2 WHERE id = $1");
-        let answered = answered.bind(order.0).bind(answer).execute(&self.pool).await;
-        answered.map(|_| ()).map_err(|e| self.fault(&e))
+        let answered = answered.bind(order.0).bind(answer);
+        self.change(Keep::Synced, async |tx| answered.execute(tx).await).await.map(|_| ())
     }
 
     /// How an order stands; nothing if it is not there.
@@ -108,7 +99,7 @@ impl Store {
         let row: Option<(String, Option<String>, Option<String>)> =
             sqlx::query_as("SELECT state, run, answer FROM orders WHERE id = $1")
                 .bind(order.0)
-                .fetch_optional(&self.pool)
+                .fetch_optional(&self.reading)
                 .await
                 .map_err(|e| self.fault(&e))?;
         Ok(row.map(|(state, run, answer)| match state.as_str() {
@@ -124,7 +115,7 @@ impl Store {
     /// The store cannot be written.
     pub async fn withdraw(&self, order: OrderId) -> Result<bool, Fault> {
         let gone = sqlx::query("DELETE FROM orders WHERE id = $1 AND state = 'ready'").bind(order.0);
-        Ok(gone.execute(&self.pool).await.map_err(|e| self.fault(&e))?.rows_affected() == 1)
+        Ok(self.change(Keep::Synced, async |tx| gone.execute(tx).await).await?.rows_affected() == 1)
     }
 
     /// When a server starts: what a dead one had claimed waits again; what was put before `since`, or answered, is gone. Says how many
@@ -133,8 +124,7 @@ impl Store {
     /// # Errors
     /// The store cannot be written.
     pub async fn tidy_orders(&self, since: Timestamp) -> Result<u64, Fault> {
-        let work = async {
-            let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let tidy = async |tx: &mut SqliteConnection| {
             sqlx::query("UPDATE orders SET state = 'ready' WHERE state = 'claimed'").execute(&mut *tx).await?;
             let old = sqlx::query("DELETE FROM orders WHERE state = 'ready' AND run IS NULL AND put_at < $1")
                 .bind(millis(since))
@@ -142,11 +132,10 @@ impl Store {
                 .await?;
             sqlx::query("DELETE FROM orders WHERE state = 'answered' AND put_at < $1")
                 .bind(millis(since))
-                .execute(&mut *tx)
+                .execute(tx)
                 .await?;
-            tx.commit().await?;
             Ok(old.rows_affected())
         };
-        work.await.map_err(|e: sqlx::Error| self.fault(&e))
+        self.change(Keep::Synced, tidy).await
     }
 }

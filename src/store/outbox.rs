@@ -5,12 +5,13 @@
 //! lock that dies with the process; a delivery is marked only after the server has taken it, so it may come twice (with the same
 //! Message-ID), never not at all. What is delivered to everybody is emptied: only its key stays.
 
-use super::Store;
+use super::{Keep, Store};
 use crate::model::{Fault, FaultKind, MailAddress};
 use jiff::Timestamp;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 use sqlx::Row;
+use sqlx::sqlite::SqliteConnection;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::time::Duration;
@@ -120,38 +121,35 @@ impl Store {
     /// # Errors
     /// `Unexpected` if the store cannot be written.
     pub async fn queue(&self, mail: &Mail, now: Timestamp) -> Result<bool, Fault> {
-        let fault = |e: sqlx::Error| self.fault(&e);
         let content = serde_json::to_string(&mail.content)
             .map_err(|e| Fault::new(FaultKind::Unexpected, "a mail cannot be written down").because(e))?;
-        let mut change = self.pool.begin().await.map_err(fault)?;
-        let row = sqlx::query(
-            "INSERT INTO mail (run, occasion, at, subject, content) VALUES ($1, $2, $3, $4, $5) \
-             ON CONFLICT DO NOTHING RETURNING id",
-        )
-        .bind(&mail.run)
-        .bind(&mail.occasion)
-        .bind(now.as_millisecond())
-        .bind(&mail.subject)
-        .bind(content)
-        .fetch_optional(&mut *change)
-        .await
-        .map_err(fault)?;
-        let Some(row) = row else { return Ok(false) };
-        let id: i64 = row.try_get(0).map_err(fault)?;
-        for recipient in &mail.to {
-            sqlx::query(
-                "INSERT INTO delivery (mail, recipient, state, attempts, not_before) VALUES ($1, $2, 'queued', 0, $3) \
-                 ON CONFLICT DO NOTHING",
+        let queue = async |change: &mut SqliteConnection| {
+            let id: Option<i64> = sqlx::query_scalar(
+                "INSERT INTO mail (run, occasion, at, subject, content) VALUES ($1, $2, $3, $4, $5) \
+                 ON CONFLICT DO NOTHING RETURNING id",
             )
-            .bind(id)
-            .bind(recipient.as_str())
-            .bind(mail.not_before.unwrap_or(now).as_millisecond())
-            .execute(&mut *change)
-            .await
-            .map_err(fault)?;
-        }
-        change.commit().await.map_err(fault)?;
-        Ok(true)
+            .bind(&mail.run)
+            .bind(&mail.occasion)
+            .bind(now.as_millisecond())
+            .bind(&mail.subject)
+            .bind(content)
+            .fetch_optional(&mut *change)
+            .await?;
+            let Some(id) = id else { return Ok(false) };
+            for recipient in &mail.to {
+                sqlx::query(
+                    "INSERT INTO delivery (mail, recipient, state, attempts, not_before) \
+                     VALUES ($1, $2, 'queued', 0, $3) ON CONFLICT DO NOTHING",
+                )
+                .bind(id)
+                .bind(recipient.as_str())
+                .bind(mail.not_before.unwrap_or(now).as_millisecond())
+                .execute(&mut *change)
+                .await?;
+            }
+            Ok(true)
+        };
+        self.change(Keep::Synced, queue).await
     }
 
     /// Takes back what was not tried yet of a run's mails whose occasion begins with `kind`, but for the occasions to `keep`: what was to be
@@ -160,25 +158,24 @@ impl Store {
     /// # Errors
     /// `Unexpected` if the store cannot be written.
     pub async fn unqueue(&self, run: &str, kind: &str, keep: &[&str]) -> Result<(), Fault> {
-        let fault = |e: sqlx::Error| self.fault(&e);
         let keep = serde_json::to_string(keep).unwrap_or_default();
-        let mut change = self.pool.begin().await.map_err(fault)?;
-        sqlx::query(
-            "DELETE FROM delivery WHERE state = 'queued' AND attempts = 0 AND mail IN (SELECT id FROM mail WHERE run = $1 \
-             AND substr(occasion, 1, length($2)) = $2 AND occasion NOT IN (SELECT value FROM json_each($3)))",
-        )
-        .bind(run)
-        .bind(kind)
-        .bind(&keep)
-        .execute(&mut *change)
-        .await
-        .map_err(fault)?;
-        sqlx::query("DELETE FROM mail WHERE run = $1 AND NOT EXISTS (SELECT 1 FROM delivery WHERE mail = mail.id)")
+        let unqueue = async |change: &mut SqliteConnection| {
+            sqlx::query(
+                "DELETE FROM delivery WHERE state = 'queued' AND attempts = 0 AND mail IN (SELECT id FROM mail WHERE run = $1 \
+                 AND substr(occasion, 1, length($2)) = $2 AND occasion NOT IN (SELECT value FROM json_each($3)))",
+            )
             .bind(run)
+            .bind(kind)
+            .bind(&keep)
             .execute(&mut *change)
-            .await
-            .map_err(fault)?;
-        change.commit().await.map_err(fault)
+            .await?;
+            sqlx::query("DELETE FROM mail WHERE run = $1 AND NOT EXISTS (SELECT 1 FROM delivery WHERE mail = mail.id)")
+                .bind(run)
+                .execute(change)
+                .await
+                .map(|_| ())
+        };
+        self.change(Keep::Synced, unqueue).await
     }
 
     /// The right to send, if nobody else has it. It ends with the process, however that ends.
@@ -209,7 +206,7 @@ impl Store {
              WHERE state = 'queued' AND not_before <= $1 ORDER BY attempts, delivery.id LIMIT 1",
         )
         .bind(now.as_millisecond())
-        .fetch_optional(&self.pool)
+        .fetch_optional(&self.reading)
         .await
         .map_err(|e| self.fault(&e))?;
         let Some(row) = row else { return Ok(None) };
@@ -234,22 +231,21 @@ impl Store {
     /// # Errors
     /// `Unexpected` if the store cannot be written: it will be sent again then.
     pub async fn delivered(&self, id: i64) -> Result<(), Fault> {
-        let fault = |e: sqlx::Error| self.fault(&e);
-        let mut change = self.pool.begin().await.map_err(fault)?;
-        sqlx::query("UPDATE delivery SET state = 'sent', attempts = attempts + 1, because = NULL WHERE id = $1")
+        let delivered = async |change: &mut SqliteConnection| {
+            sqlx::query("UPDATE delivery SET state = 'sent', attempts = attempts + 1, because = NULL WHERE id = $1")
+                .bind(id)
+                .execute(&mut *change)
+                .await?;
+            sqlx::query(
+                "UPDATE mail SET content = NULL WHERE id = (SELECT mail FROM delivery WHERE id = $1) \
+                 AND NOT EXISTS (SELECT 1 FROM delivery WHERE mail = mail.id AND state <> 'sent')",
+            )
             .bind(id)
-            .execute(&mut *change)
+            .execute(change)
             .await
-            .map_err(fault)?;
-        sqlx::query(
-            "UPDATE mail SET content = NULL WHERE id = (SELECT mail FROM delivery WHERE id = $1) \
-             AND NOT EXISTS (SELECT 1 FROM delivery WHERE mail = mail.id AND state <> 'sent')",
-        )
-        .bind(id)
-        .execute(&mut *change)
-        .await
-        .map_err(fault)?;
-        change.commit().await.map_err(fault)
+            .map(|_| ())
+        };
+        self.change(Keep::Synced, delivered).await
     }
 
     /// The server has refused it for good: kept, told, not tried again by itself.
@@ -257,13 +253,11 @@ impl Store {
     /// # Errors
     /// `Unexpected` if the store cannot be written.
     pub async fn refused(&self, id: i64, because: &Fault) -> Result<(), Fault> {
-        sqlx::query("UPDATE delivery SET state = 'refused', attempts = attempts + 1, because = $2 WHERE id = $1")
-            .bind(id)
-            .bind(because.to_string())
-            .execute(&self.pool)
-            .await
-            .map(|_| ())
-            .map_err(|e| self.fault(&e))
+        let refused =
+            sqlx::query("UPDATE delivery SET state = 'refused', attempts = attempts + 1, because = $2 WHERE id = $1")
+                .bind(id)
+                .bind(because.to_string());
+        self.change(Keep::Synced, async |tx| refused.execute(tx).await).await.map(|_| ())
     }
 
     /// It is tried again later, after a pause that grows.
@@ -293,14 +287,9 @@ impl Store {
             "UPDATE delivery SET not_before = $2 + {pause} ELSE {longest} END, attempts = attempts + 1, because = $3 \
              WHERE state = 'queued' AND {which}"
         );
-        sqlx::query(sqlx::AssertSqlSafe(change))
-            .bind(value)
-            .bind(now.as_millisecond())
-            .bind(because.to_string())
-            .execute(&self.pool)
-            .await
-            .map(|_| ())
-            .map_err(|e| self.fault(&e))
+        let postponed =
+            sqlx::query(sqlx::AssertSqlSafe(change)).bind(value).bind(now.as_millisecond()).bind(because.to_string());
+        self.change(Keep::Synced, async |tx| postponed.execute(tx).await).await.map(|_| ())
     }
 
     /// Everything that was tried in vain is due at once, also what was refused: somebody has mended something.
@@ -308,24 +297,10 @@ impl Store {
     /// # Errors
     /// `Unexpected` if the store cannot be written.
     pub async fn try_all_again(&self, now: Timestamp) -> Result<(), Fault> {
-        sqlx::query("UPDATE delivery SET state = 'queued', not_before = $1 WHERE state <> 'sent' AND attempts > 0")
-            .bind(now.as_millisecond())
-            .execute(&self.pool)
-            .await
-            .map(|_| ())
-            .map_err(|e| self.fault(&e))
-    }
-
-    /// When the next delivery is due; nothing if none waits.
-    ///
-    /// # Errors
-    /// `Unexpected` if the store cannot be read.
-    pub async fn next_mail_at(&self) -> Result<Option<Timestamp>, Fault> {
-        let at: Option<i64> = sqlx::query_scalar("SELECT min(not_before) FROM delivery WHERE state = 'queued'")
-            .fetch_one(&self.pool)
-            .await
-            .map_err(|e| self.fault(&e))?;
-        Ok(at.map(time))
+        let again =
+            sqlx::query("UPDATE delivery SET state = 'queued', not_before = $1 WHERE state <> 'sent' AND attempts > 0")
+                .bind(now.as_millisecond());
+        self.change(Keep::Synced, async |tx| again.execute(tx).await).await.map(|_| ())
     }
 
     /// Everything that was not delivered by `now` and should have been, the oldest first.
@@ -338,7 +313,7 @@ impl Store {
              JOIN mail ON mail.id = mail WHERE state <> 'sent' AND (attempts > 0 OR not_before <= $1) ORDER BY delivery.id",
         )
         .bind(now.as_millisecond())
-        .fetch_all(&self.pool)
+        .fetch_all(&self.reading)
         .await
         .map_err(|e| self.fault(&e))?;
         let read = |row: &sqlx::sqlite::SqliteRow| -> Result<Undelivered, sqlx::Error> {
@@ -406,7 +381,8 @@ mod tests {
         assert_eq!((second.recipient.as_str(), second.content.text.as_str()), ("b@example.com", "text"));
         store.delivered(second.id).await.unwrap();
         assert!(store.next_delivery(at(99)).await.unwrap().is_none());
-        let left: Option<String> = sqlx::query_scalar("SELECT content FROM mail").fetch_one(&store.pool).await.unwrap();
+        let left: Option<String> =
+            sqlx::query_scalar("SELECT content FROM mail").fetch_one(&store.reading).await.unwrap();
         assert_eq!(left, None, "what everybody has got is emptied");
         assert!(!store.queue(&two, at(100)).await.unwrap(), "and not mailed again");
     }
@@ -423,7 +399,7 @@ mod tests {
             assert!(store.next_delivery(now).await.unwrap().is_some(), "{attempt}");
             store.postpone_all(now, &down).await.unwrap();
             assert!(store.next_delivery(now).await.unwrap().is_none());
-            let next = store.next_mail_at().await.unwrap().unwrap();
+            let next = store.waiting().await.unwrap().mail.unwrap();
             assert_eq!(next.duration_since(now).unsigned_abs(), Mail::pause(attempt), "{attempt}");
             now = next;
         }
@@ -447,7 +423,7 @@ mod tests {
         store.try_all_again(at(0)).await.unwrap();
         assert!(store.next_delivery(at(59)).await.unwrap().is_none());
         assert!(store.undelivered(at(59)).await.unwrap().is_empty(), "it waits for its hour, not for a server");
-        assert_eq!(store.next_mail_at().await.unwrap(), Some(at(60)));
+        assert_eq!(store.waiting().await.unwrap().mail, Some(at(60)));
         store.unqueue("7F3K", "overdue-", &["overdue-2"]).await.unwrap();
         store.unqueue("9Z0Q", "overdue-", &[]).await.unwrap();
         let left = store.next_delivery(at(60)).await.unwrap().unwrap();

@@ -24,7 +24,7 @@ async fn what_is_due_is_claimed_once_in_order_and_by_kind() {
         store.settle(&format!("R{n:03}"), &[due(&format!("R{n:03}"), Kind::Start, 100 - n)], None).await.unwrap();
     }
     store.settle("LOOK", &[due("LOOK", Kind::Look, 0)], None).await.unwrap();
-    assert_eq!(store.next().await.unwrap(), [(Kind::Start, at(51)), (Kind::Look, at(0))].into());
+    assert_eq!(store.waiting().await.unwrap().due, [(Kind::Start, at(51)), (Kind::Look, at(0))].into());
     assert!(store.claim(&[Kind::Start], at(50), 10).await.unwrap().is_empty(), "nothing is early");
     // Several claim at the same time, on connections of their own.
     let other = Store::open(folder.path()).await.unwrap();
@@ -49,16 +49,17 @@ async fn settling_moves_deletes_and_leaves_alone_what_is_claimed() {
     let (_folder, store) = store().await;
     store.settle("A", &[due("A", Kind::Start, 10), due("A", Kind::Prepare, 5)], None).await.unwrap();
     store.settle("A", &[due("A", Kind::Start, 20)], None).await.unwrap();
-    assert_eq!(store.all_due().await.unwrap(), [due("A", Kind::Start, 20)]);
+    assert_eq!(store.due_of(Kind::Start).await.unwrap(), [due("A", Kind::Start, 20)]);
+    assert_eq!(store.due_of(Kind::Prepare).await.unwrap(), []);
     let claims = store.claim(&[Kind::Start], at(20), 10).await.unwrap();
     // Somebody moves it, or cancels it, in the very second: the claim stands until its worker has looked.
     store.settle("A", &[due("A", Kind::Start, 99)], None).await.unwrap();
     store.settle("A", &[], None).await.unwrap();
-    assert_eq!(store.all_due().await.unwrap(), [due("A", Kind::Start, 20)]);
+    assert_eq!(store.due_of(Kind::Start).await.unwrap(), [due("A", Kind::Start, 20)]);
     store.settle("A", &[due("A", Kind::Start, 99)], Some(Kind::Start)).await.unwrap();
-    assert_eq!(store.all_due().await.unwrap(), [due("A", Kind::Start, 99)]);
+    assert_eq!(store.due_of(Kind::Start).await.unwrap(), [due("A", Kind::Start, 99)]);
     assert_eq!(claims.len(), 1);
-    assert_eq!(store.next().await.unwrap(), [(Kind::Start, at(99))].into());
+    assert_eq!(store.waiting().await.unwrap().due, [(Kind::Start, at(99))].into());
 }
 
 #[tokio::test]
@@ -74,6 +75,49 @@ async fn what_fails_is_put_off_and_keeps_its_count() {
         // What the journal says has not changed: the pause holds.
         store.settle("A", &[due("A", Kind::Retry, 0)], None).await.unwrap();
         assert!(store.claim(&[Kind::Retry], now, 1).await.unwrap().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn what_was_put_off_is_due_when_the_journal_says_another_hour() {
+    let (_folder, store) = store().await;
+    store.settle("A", &[due("A", Kind::Start, 10)], None).await.unwrap();
+    let claim = store.claim(&[Kind::Start], at(10), 1).await.unwrap().pop().unwrap();
+    store.put_off(&claim, at(3600)).await.unwrap();
+    // Somebody moves it, to an hour that comes sooner than the next try, or later.
+    store.settle("A", &[due("A", Kind::Start, 20)], None).await.unwrap();
+    let claim = store.claim(&[Kind::Start], at(20), 1).await.unwrap().pop().unwrap();
+    assert_eq!(claim, Claim { due: due("A", Kind::Start, 20), attempt: 1 });
+    store.put_off(&claim, at(30)).await.unwrap();
+    store.settle("A", &[due("A", Kind::Start, 7200)], None).await.unwrap();
+    assert!(store.claim(&[Kind::Start], at(7199), 1).await.unwrap().is_empty());
+    // Moved while it is in somebody's hands: then when it is put off, and settled, as every worker does.
+    let claim = store.claim(&[Kind::Start], at(7200), 1).await.unwrap().pop().unwrap();
+    store.settle("A", &[due("A", Kind::Start, 8000)], None).await.unwrap();
+    store.put_off(&claim, at(9000)).await.unwrap();
+    store.settle("A", &[due("A", Kind::Start, 8000)], None).await.unwrap();
+    assert_eq!(store.claim(&[Kind::Start], at(8000), 1).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_store_from_before_hours_were_kept_goes_on() {
+    let (folder, store) = store().await;
+    store.settle("A", &[due("A", Kind::Start, 10)], None).await.unwrap();
+    sqlx::query("ALTER TABLE due DROP COLUMN hour").execute(&store.writing).await.unwrap();
+    store.close().await;
+    let store = Store::open(folder.path()).await.unwrap();
+    assert_eq!(store.due_of(Kind::Start).await.unwrap(), [due("A", Kind::Start, 10)]);
+    store.settle("A", &[due("A", Kind::Start, 20)], None).await.unwrap();
+    assert_eq!(store.due_of(Kind::Start).await.unwrap(), [due("A", Kind::Start, 20)]);
+}
+
+#[tokio::test]
+async fn only_what_is_made_again_may_be_lost_with_the_power() {
+    let (_folder, store) = store().await;
+    let synced =
+        async |tx: &mut SqliteConnection| sqlx::query_scalar::<_, i64>("PRAGMA synchronous").fetch_one(tx).await;
+    for (keep, expected) in [(Keep::Synced, 2), (Keep::Remade, 1), (Keep::Synced, 2)] {
+        assert_eq!(store.change(keep, synced).await.unwrap(), expected, "{keep:?}");
     }
 }
 

@@ -5,7 +5,7 @@ use super::House;
 use crate::cli::Failure;
 use crate::journal::Journal;
 use crate::letters::{self, HeldNews, Told};
-use crate::model::{Fault, FaultKind, RunId, SweepState};
+use crate::model::{Fault, FaultKind, Record, RunId, SweepState};
 use crate::notify::Mailer;
 use crate::playbook::{Format, Sweep};
 use crate::report::{Paper, Report};
@@ -22,7 +22,7 @@ impl House {
         self.config.mail.as_ref().map(|settings| Mailer::new(settings, &self.config.base)).transpose()
     }
 
-    /// Puts into the outbox what is to be told of the run by `now`, each thing once however often this is called; says how many mails are
+    /// Puts into the outbox what is to be told by `now` of the run, which has these `records`, each thing once however often this is called; says how many mails are
     /// new. Nothing is sent here, and nothing is done if no mail server is configured.
     ///
     /// # Errors
@@ -32,19 +32,19 @@ impl House {
         journal: &Journal,
         store: &Store,
         run: &RunId,
+        records: &[Record],
         now: Timestamp,
         zone: &TimeZone,
     ) -> Result<usize, Failure> {
         let Some(settings) = &self.config.mail else { return Ok(0) };
-        let records = journal.records(run).await?;
-        if let Some(state) = SweepState::fold(&records) {
+        if let Some(state) = SweepState::fold(records) {
             return self.queue_sweep(journal, store, &state, run, now, zone).await;
         }
-        let playbook = self.playbook_of(&records)?;
-        let report = self.report(journal, run, now, zone).await?;
+        let playbook = self.playbook_of(records)?;
+        let report = self.report_of(journal, run, records, now, zone).await?;
         let to = settings.to.iter().chain(&playbook.report.to).cloned().collect();
         let attachments = attachments(&report, &playbook.report.formats)?;
-        let mails = letters::of_run(&Told { report: &report, records: &records, to, attachments })?;
+        let mails = letters::of_run(&Told { report: &report, records, to, attachments })?;
         let later: Vec<&str> =
             mails.iter().map(|m| m.occasion.as_str()).filter(|o| o.starts_with(letters::OVERDUE)).collect();
         store.unqueue(&run.0, letters::OVERDUE, &later).await?;

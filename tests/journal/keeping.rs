@@ -38,7 +38,7 @@ async fn what_a_run_starts_with_is_one_commit() {
     let journal = room.create().await;
     let (log, first) = journal.start_with(at(1), request("E1042"), Some(started("a"))).await.unwrap();
     let records = journal.records(log.run()).await.unwrap();
-    assert_eq!((records.len(), &records[0]), (2, &first));
+    assert_eq!((records.len(), &records[0]), (2, &first[0]));
     assert_eq!(append(&log, 2, started("b")).await.seq, 3);
     let found = journal.verify(None).await.unwrap();
     assert_eq!(found.problems, []);

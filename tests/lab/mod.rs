@@ -77,13 +77,15 @@ impl Drop for LabSession {
     }
 }
 
-/// A service on a host that logs in to PostgreSQL with a password of its own, out of an env file.
+/// A service on a host that logs in to PostgreSQL with a password of its own, out of a file.
 pub struct LabService {
     pub name: String,
     pub host: &'static str,
     pub port: u32,
     pub role: String,
     pub file: String,
+    /// `env`, `yaml` or `json`.
+    pub format: &'static str,
     /// The password at first.
     pub password: String,
 }
@@ -461,20 +463,30 @@ impl Lab {
 
     /// A service of the test's own.
     pub fn service(&self, host: &'static str) -> LabService {
+        self.service_with(host, "env")
+    }
+
+    /// A service whose file is of that format.
+    pub fn service_with(&self, host: &'static str, format: &'static str) -> LabService {
         let number = NEXT.fetch_add(1, Ordering::SeqCst);
         let name = format!("s{}x{number}", std::process::id());
         let port = 20_000 + std::process::id() % 100 * 100 + number;
-        script("portal", &[host, &name, &port.to_string()]);
+        script("portal", &[host, &name, &port.to_string(), format]);
         let password = std::fs::read_to_string(self.root.join("secrets").join(&name)).unwrap().trim_end().to_string();
-        let (role, file) = (format!("{name}_app"), format!("/etc/sunrise/{name}.env"));
-        LabService { name, host, port, role, file, password }
+        let (role, file) = (format!("{name}_app"), format!("/etc/sunrise/{name}.{format}"));
+        LabService { name, host, port, role, file, format, password }
     }
 
     /// The service's password as its file has it now.
     pub fn password_in_file(&self, service: &LabService) -> String {
         let file = text(&self.on(service.host, &["cat", &service.file]).stdout);
-        let line = file.lines().find(|line| line.contains("PGPASSWORD=")).unwrap_or_else(|| panic!("{file}"));
-        line.split('"').nth(1).unwrap().to_string()
+        let (key, quote) = match service.format {
+            "env" => ("PGPASSWORD=", 1),
+            "yaml" => ("password:", 1),
+            _ => ("\"password\"", 3),
+        };
+        let line = file.lines().find(|line| line.contains(key)).unwrap_or_else(|| panic!("{file}"));
+        line.split('"').nth(quote).unwrap().to_string()
     }
 
     /// Whether the service answers with the number of patients.

@@ -13,7 +13,7 @@
 //! | `watched` | who could read the files in which shared secrets are kept |
 //! | `held` | findings about what a leaver may have left behind where they could write |
 //! | `plan`, `apply` | steps, and what the script is told |
-//! | `rotate`, `envfile`, `spellings` | a consumer of a shared secret: one key of an env file, reload, health; no value in what they say |
+//! | `rotate`, `keyfile`, `spellings` | a consumer of a shared secret: one key of a file (env, INI, YAML, JSON, properties), reload, health; no value in what they say |
 //! | `look` | verdicts |
 //! | `uses` | for a sweep: when accounts were last used, and which can be entered at all |
 //! | `check` | our own standing, and how sshd is set up |
@@ -22,8 +22,8 @@ mod apply;
 mod baseline;
 mod check;
 mod discover;
-mod envfile;
 mod held;
+mod keyfile;
 mod keys;
 mod link;
 mod look;

@@ -1,9 +1,9 @@
-//! A consumer of a shared secret: a program that reads one key of an env file on a host. The key is replaced in a file that takes the old
+//! A consumer of a shared secret: a program that reads one key of a file on a host. The key is replaced in a file that takes the old
 //! one's place whole, the program is told to read it, and its health is asked.
 //!
 //! Commands are lists of arguments. The value is in none of them: it travels inside the file, over the script's standard input.
 
-use super::envfile;
+use super::keyfile;
 use super::link::{SshLink, quoted, watch};
 use super::survey::Survey;
 use super::spellings::without;
@@ -18,6 +18,8 @@ use zeroize::Zeroizing;
 
 /// How long one command may take, in seconds.
 const COMMAND: u32 = 60;
+/// What to do about a file that is not understood.
+const MEND: &str = "mend the file by hand, or correct `format` and `key` in offboard.yaml, then: offboard resume";
 /// For how long after a reload the program may take to be healthy, and the pause between two questions.
 const RECOVERY: (Duration, Duration) = (Duration::from_secs(15), Duration::from_millis(200));
 
@@ -28,7 +30,7 @@ pub(super) async fn rotate(link: &mut SshLink, turn: &Turn<'_>) -> Result<Taken,
             .fault(FaultKind::Misconfigured, "cannot be the source of a secret")
             .because("a host's files are consumers: name the system that checks the value"));
     };
-    let mut work = Work { link, consumer, turn, read: None };
+    let mut work = Work { link, consumer, turn, read: Vec::new() };
     match turn.phase {
         Phase::Create => work.create().await,
         Phase::Set => work.set().await,
@@ -37,7 +39,7 @@ pub(super) async fn rotate(link: &mut SshLink, turn: &Turn<'_>) -> Result<Taken,
     }
 }
 
-/// An env file as the host has it now.
+/// A file as the host has it now.
 struct Held {
     file: Zeroizing<Vec<u8>>,
     value: SecretString,
@@ -48,18 +50,21 @@ struct Work<'l, 't> {
     link: &'l mut SshLink,
     consumer: &'t SecretConsumer,
     turn: &'t Turn<'t>,
-    /// The value that was read last: nothing that is said may hold it.
-    read: Option<SecretString>,
+    /// The value that was read last, as it is written and as it is read: nothing that is said may hold it.
+    read: Vec<SecretString>,
 }
 
 impl<'t> Work<'_, 't> {
     fn fault(&self, kind: FaultKind, because: impl std::fmt::Display) -> Fault {
-        let (file, key) = (printable(&self.consumer.file, 200), &self.consumer.key);
+        let (file, key) = (printable(&self.consumer.file, 200), printable(&self.consumer.key.to_string(), 200));
         self.link.fault(kind, &format!("cannot {} {key} in {file}", self.turn.phase)).because(because)
     }
 
     async fn create(&mut self) -> Result<Taken, Fault> {
         let held = self.read().await?;
+        // What could not be written later must not be found out when the source has the new value.
+        keyfile::try_out(self.consumer.format, &held.file, &self.consumer.path())
+            .map_err(|why| self.fault(FaultKind::Misconfigured, why).hint(MEND))?;
         self.is_healthy(Duration::ZERO).await?;
         let mut taken = Taken::new(Outcome::Done { note: "it stands there once, can be replaced, and the program is healthy".into() });
         let own = self.consumer.from.iter().map(ToString::to_string);
@@ -133,18 +138,15 @@ impl<'t> Work<'_, 't> {
         let file = Zeroizing::new(
             STANDARD.decode(answer.base64.as_bytes()).map_err(|_| self.fault(FaultKind::Unexpected, "the host's answer is not as expected"))?,
         );
-        let hint = "mend the file by hand, then: offboard resume";
-        let range = envfile::find(&file, &self.consumer.key)
-            .map_err(|why| self.fault(FaultKind::Misconfigured, why).hint(hint))?;
-        let value = std::str::from_utf8(&file[range])
-            .map_err(|_| self.fault(FaultKind::Misconfigured, "the value there is not UTF-8").hint(hint))?;
-        let value = SecretString::from(value);
-        self.read = Some(value.clone());
+        let found = keyfile::find(self.consumer.format, &file, &self.consumer.path())
+            .map_err(|why| self.fault(FaultKind::Misconfigured, why).hint(MEND))?;
+        let value = SecretString::from(found.value.as_str());
+        self.read = vec![SecretString::from(found.raw.as_str()), value.clone()];
         Ok(Held { file, value, addresses: answer.addresses })
     }
 
     async fn put(&mut self, held: &Held, new: &SecretString) -> Result<(), Fault> {
-        let edited = envfile::replace(&held.file, &self.consumer.key, new.expose_secret())
+        let edited = keyfile::replace(self.consumer.format, &held.file, &self.consumer.path(), new.expose_secret())
             .map_err(|why| self.fault(FaultKind::Unexpected, why))?;
         let base64 = Zeroizing::new(STANDARD.encode(&*edited));
         let (path, tag) = (quoted(&self.consumer.file), self.tag());
@@ -211,7 +213,7 @@ impl<'t> Work<'_, 't> {
         let call = format!("secret_run {COMMAND} {} </dev/null", words.join(" "));
         self.link.ask(&call, &mut |line| ran.line(line)).await?;
         // A program may complain with the very value in its mouth.
-        for value in [self.turn.old, self.turn.new, self.read.as_ref()].into_iter().flatten() {
+        for value in self.read.iter().chain(self.turn.old).chain(self.turn.new) {
             ran.said = without(&ran.said, value);
         }
         Ok(ran)

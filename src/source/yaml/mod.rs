@@ -13,6 +13,8 @@ use super::{Mistake, Mistakes, Spot, Text};
 use serde::de::DeserializeOwned;
 use std::ops::Range;
 
+pub use walk::too_deep;
+
 /// The largest document, in bytes.
 pub const MAX_BYTES: usize = 1024 * 1024;
 
@@ -41,6 +43,16 @@ impl From<usize> for Node<'_> {
     fn from(item: usize) -> Self {
         Self::Item(item)
     }
+}
+
+/// The byte at which the value of `path` begins, in YAML that was parsed before and that may be anybody's.
+pub fn value_at(body: &str, path: &[Node]) -> Option<usize> {
+    walk::find(body, path, false)
+}
+
+/// The byte at which the last key of `path` begins, as [`value_at`].
+pub fn key_at(body: &str, path: &[Node]) -> Option<usize> {
+    walk::find(body, path, true)
 }
 
 impl Document {

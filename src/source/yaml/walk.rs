@@ -50,7 +50,7 @@ pub fn survey(document: &Document) -> Result<(), Mistakes> {
 
 /// Where the brackets nest too deep. The scanner needs time in proportion to the *product* of length and depth, so a megabyte of
 /// brackets must not reach it. Brackets in comments and quotes count too; nobody has that many.
-fn too_deep(body: &str) -> Option<usize> {
+pub fn too_deep(body: &str) -> Option<usize> {
     let mut depth = 0_usize;
     for (at, byte) in body.bytes().enumerate().take(MAX_BYTES) {
         match byte {

@@ -1,11 +1,11 @@
 #!/bin/sh
 #
-# A key in an env file: read, replaced, and the program told. What is secret comes in over standard input and goes out in the answer; it is in
+# A file with a key in it: read, replaced, and the program told. What is secret comes in over standard input and goes out in the answer; it is in
 # no argument and in no environment. Errors: E, how it went, a sentence.
 
-# env_file PATH: goes into the file's directory and opens the file as 3. Sets base. No symbolic link is followed but those that root made where
+# key_file PATH: goes into the file's directory and opens the file as 3. Sets base. No symbolic link is followed but those that root made where
 # only root may write.
-env_file() {
+key_file() {
     path=$(settled "$1")
     directory=${path%/*} base=${path##*/}
     if [ ! -e "$path" ] && [ ! -L "$path" ]; then
@@ -34,8 +34,8 @@ env_file() {
     holder=$(stat -c %u .) mode=$(stat -c %a .)
     if [ "$3" != 1 ]; then
         printf 'E\trefused\t%s has %s names (hard links): the others would keep the old value\n' "$path" "$3"
-    elif [ "$4" -gt 262144 ]; then
-        printf 'E\trefused\t%s is larger than 256 KiB\n' "$path"
+    elif [ "$4" -gt 1048576 ]; then
+        printf 'E\trefused\t%s is larger than 1 MiB\n' "$path"
     elif [ "$holder" != 0 ] && [ "$holder" != "$2" ]; then
         printf 'E\trefused\tthe directory of %s belongs to user id %s, neither to root nor to the owner of the file\n' "$path" "$holder"
     else
@@ -51,7 +51,7 @@ env_file() {
 
 # secret_read PATH: the file in base64 (B) and this host's addresses (A), if the file can be replaced.
 secret_read() (
-    env_file "$1" || exit 0
+    key_file "$1" || exit 0
     for place in . "./$base"; do
         flags=$(lsattr -d -- "$place" 2>/dev/null | cut -d' ' -f1)
         case $flags in
@@ -73,7 +73,7 @@ secret_read() (
 # The directory may be somebody else's: the new file is worked on as the open file 4, not by its name, behind which they could put a link.
 secret_put() (
     content=$(cat)
-    env_file "$1" || exit 0
+    key_file "$1" || exit 0
     rm -f -- "./.offboard.$2."*
     keep=mode,ownership,xattr
     [ ! -e /sys/fs/selinux/enforce ] || keep=$keep,context
@@ -111,7 +111,7 @@ secret_put() (
 
 # secret_clean PATH TAG: clears away what a put that was cut off left behind.
 secret_clean() (
-    env_file "$1" || exit 0
+    key_file "$1" || exit 0
     rm -f -- "./.offboard.$2."*
     printf 'D\t%s\n' "$path"
 )

@@ -4,17 +4,29 @@
 //! all of them read alike is understood, and everything else is refused before anything is changed: a key that stands there twice, a
 //! value that spans lines, escapes and `$` inside a value, a value in quotes that goes on after them.
 
+use super::{Found, Quoting, is_reference};
 use std::ops::Range;
 use zeroize::Zeroizing;
 
-/// Where the value of `key` stands in `file`: the bytes between the quotes, if there are any.
-///
-/// # Errors
-/// Why it is not understood, a sentence without any part of the file.
-pub fn find(file: &[u8], key: &str) -> Result<Range<usize>, String> {
-    if file.contains(&0) {
-        return Err("it is no text file: it has a NUL byte".into());
+/// The value of the key, which is all of the path. Only the value must be UTF-8: somebody's remark may be in Latin-1.
+pub fn find(file: &[u8], path: &[String]) -> Result<Found, String> {
+    let [key] = path else { return Err("an env file has keys of one word".into()) };
+    let span = place(file, key)?;
+    let value = std::str::from_utf8(&file[span.clone()]).map_err(|_| "the value there is not UTF-8")?;
+    let value = Zeroizing::new(value.to_string());
+    Ok(Found { raw: value.clone(), value, span, quoting: Quoting::Bare })
+}
+
+/// A value that is the same in quotes and bare.
+pub fn write(new: &str) -> Result<Zeroizing<String>, String> {
+    if new.is_empty() || !new.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b)) {
+        return Err("the new value would need quotes or escapes".into());
     }
+    Ok(Zeroizing::new(new.to_string()))
+}
+
+/// Where the value of `key` stands in `file`: the bytes between the quotes, if there are any.
+fn place(file: &[u8], key: &str) -> Result<Range<usize>, String> {
     let mut found = None;
     let mut at = 0;
     for (number, whole) in file.split_inclusive(|b| *b == b'\n').enumerate() {
@@ -64,27 +76,12 @@ pub fn find(file: &[u8], key: &str) -> Result<Range<usize>, String> {
     found.ok_or_else(|| format!("{key} does not stand there"))
 }
 
-/// The file with `value` as the value of `key`.
-///
-/// # Errors
-/// As [`find`]; and a value that would need quotes or escapes.
-pub fn replace(file: &[u8], key: &str, value: &str) -> Result<Zeroizing<Vec<u8>>, String> {
-    if value.is_empty() || !value.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b)) {
-        return Err("the new value would need quotes or escapes".into());
-    }
-    let range = find(file, key)?;
-    let mut edited = Zeroizing::new(Vec::with_capacity(file.len() + value.len()));
-    edited.extend_from_slice(&file[..range.start]);
-    edited.extend_from_slice(value.as_bytes());
-    edited.extend_from_slice(&file[range.end..]);
-    Ok(edited)
-}
-
 /// What makes a value one that programs read differently.
 #[derive(Debug, PartialEq)]
 enum Odd {
     Unclosed,
     Escape,
+    Reference,
     Inner,
     Leading,
     Empty,
@@ -95,11 +92,21 @@ impl Odd {
         match self {
             Self::Unclosed => "begins with a quote that is not closed in the same line",
             Self::Escape => "has a `\\`, a `$` or a backquote, which programs read differently",
+            Self::Reference => "refers to another variable: the secret is not in this file, name the one that it is in",
             Self::Inner => "has a quote, a space or a `#` inside, which programs read differently: put all of it in quotes",
             Self::Leading => "begins with a space, which programs read differently",
             Self::Empty => "is empty",
         }
     }
+}
+
+/// What is odd about a value with an escape or a `$`.
+fn escape(value: &[u8]) -> Odd {
+    let name = value.strip_prefix(b"$").is_some_and(|name| {
+        !name.is_empty() && name.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'_')
+    });
+    let reference = name || std::str::from_utf8(value).is_ok_and(is_reference);
+    if reference { Odd::Reference } else { Odd::Escape }
 }
 
 /// The value within what follows the `=`.
@@ -116,7 +123,7 @@ fn span(text: &[u8]) -> Result<Range<usize>, Odd> {
             let (inner, after) = (&text[1..=length], &text[length + 2..]);
             if *quote == b'"' && inner.iter().any(|b| b"\\$`".contains(b)) {
                 // An escaped quote may be the one that we took for the end.
-                return Err(if inner.ends_with(b"\\") { Odd::Unclosed } else { Odd::Escape });
+                return Err(if inner.ends_with(b"\\") { Odd::Unclosed } else { escape(inner) });
             }
             let rest = after.trim_ascii_start();
             // A remark needs a space before it.
@@ -129,7 +136,7 @@ fn span(text: &[u8]) -> Result<Range<usize>, Odd> {
         Some(_) => {
             let value = text.trim_ascii_end();
             if value.iter().any(|b| b"\\$`".contains(b)) {
-                return Err(Odd::Escape);
+                return Err(escape(value));
             }
             // A quote in the middle opens a string for a shell, and is a plain character for Docker.
             for quote in [b'"', b'\''] {
@@ -147,11 +154,12 @@ fn span(text: &[u8]) -> Result<Range<usize>, Odd> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::super::{find, replace};
+    use crate::model::KeyFormat::Env;
     use proptest::prelude::*;
 
     fn replaced(file: &str) -> Result<String, String> {
-        replace(file.as_bytes(), "PGPASSWORD", "NEW-value_1").map(|b| String::from_utf8(b.to_vec()).unwrap())
+        replace(Env, file.as_bytes(), &["PGPASSWORD".into()], "NEW-value_1").map(|b| String::from_utf8(b.to_vec()).unwrap())
     }
 
     #[test]
@@ -171,7 +179,7 @@ mod tests {
         }
         // Latin-1 in somebody's remark.
         let latin = b"# gr\xfc\xdfe\nPGPASSWORD=old\n";
-        assert_eq!(&*replace(latin, "PGPASSWORD", "x").unwrap(), b"# gr\xfc\xdfe\nPGPASSWORD=x\n");
+        assert_eq!(&*replace(Env, latin, &["PGPASSWORD".into()], "x").unwrap(), b"# gr\xfc\xdfe\nPGPASSWORD=x\n");
     }
 
     #[test]
@@ -190,7 +198,9 @@ mod tests {
             ("PGPASSWORD=s3 cret\n", "inside"),
             ("PGPASSWORD=\"s3\\\"cret\"\n", "not closed"),
             ("PGPASSWORD=\"s3$cret\"\n", "`$`"),
-            ("PGPASSWORD=$s3cret\n", "`$`"),
+            ("PGPASSWORD=$s3cret\n", "refers to another"),
+            ("PGPASSWORD=\"${s3cret}\"\n", "refers to another"),
+            ("PGPASSWORD='${s3cret}'\n", "refers to something"),
             ("PGPASSWORD='s3'cret\n", "inside"),
             ("PGPASSWORD='s3cret\n", "not closed"),
             ("PGPASSWORD=s3cret\\\n", "backslash"),
@@ -204,7 +214,8 @@ mod tests {
             assert!(said.contains(why), "{file:?}: {said}");
             assert!(!said.contains("s3"), "{said}");
         }
-        assert!(replace(b"K=a\n", "K", "with space").is_err() && replace(b"K=a\n", "K", "").is_err());
+        let key = ["K".to_string()];
+        assert!(replace(Env, b"K=a\n", &key, "with space").is_err() && replace(Env, b"K=a\n", &key, "").is_err());
     }
 
     proptest! {
@@ -221,20 +232,21 @@ mod tests {
         ) {
             let (head, foot) = (format!("{}{lead}SECRET={quote}", before.concat()), format!("{quote}{tail}{after}"));
             let file = format!("{head}{old}{foot}");
-            let edited = replace(file.as_bytes(), "SECRET", &new).unwrap();
+            let key = ["SECRET".to_string()];
+            let edited = replace(Env, file.as_bytes(), &key, &new).unwrap();
             let expected = format!("{head}{new}{foot}");
             prop_assert_eq!(&*edited, expected.as_bytes());
-            prop_assert_eq!(&edited[find(&edited, "SECRET").unwrap()], new.as_bytes());
+            prop_assert_eq!(find(Env, &edited, &key).unwrap().value.to_string(), new);
             // And back again.
-            let (there, value) = (find(file.as_bytes(), "SECRET").unwrap(), old.as_bytes());
-            prop_assert_eq!(&file.as_bytes()[there], value);
+            prop_assert_eq!(find(Env, file.as_bytes(), &key).unwrap().value.to_string(), old);
         }
 
         /// Nothing panics, and nothing but the value ever changes.
         #[test]
         fn no_file_makes_it_fail_badly(file in proptest::collection::vec(proptest::sample::select(b"K=K=\"'\\$# \t\r\n;exportab\0\xff".to_vec()), 0..60)) {
-            if let Ok(there) = find(&file, "K") {
-                let edited = replace(&file, "K", "v").unwrap();
+            let key = ["K".to_string()];
+            if let Ok(there) = find(Env, &file, &key).map(|found| found.span) {
+                let edited = replace(Env, &file, &key, "v").unwrap();
                 prop_assert_eq!(&edited[..there.start], &file[..there.start]);
                 prop_assert_eq!(&edited[there.start + 1..], &file[there.end..]);
             }
