@@ -217,7 +217,7 @@ fn listed(line: &str) -> Option<(&str, Node)> {
     Some((path, node))
 }
 
-/// A name as getfacl quotes it: a backslash and three octal digits.
+/// A name as getfacl quotes it: two backslashes for one, and a backslash and three octal digits for what would end the line.
 fn unescaped(name: &str) -> String {
     let mut bytes = Vec::with_capacity(name.len());
     let mut rest = name.as_bytes();
@@ -227,6 +227,10 @@ fn unescaped(name: &str) -> String {
             (b'\\', Some(byte)) => {
                 bytes.push(byte);
                 rest = &tail[3..];
+            }
+            (b'\\', None) if tail.first() == Some(&b'\\') => {
+                bytes.push(b'\\');
+                rest = &tail[1..];
             }
             _ => {
                 bytes.push(*first);
@@ -412,7 +416,7 @@ mask::r-x
 other::---
 default:other::r-x
 
-# file: /srv/a\\040b.env
+# file: /srv/a b\\\\c\\012.env
 # owner: 0
 # group: 1600
 user::rw-
@@ -423,7 +427,7 @@ group::---
 group:1700:r--
 mask::r--
 other::r--";
-        let watched = watched(&[("/etc/a b.env", "/srv/a b.env")], acl);
+        let watched = watched(&[("/etc/a b.env", "/srv/a b\\c\n.env")], acl);
         let way = |uid: u32, gids: &[u32]| watched.way("/etc/a b.env", Some(uid), gids);
         assert_eq!(way(1007, &[5]), Some(Way::Listed));
         assert_eq!(way(1008, &[5]), None, "cannot search the folder");
