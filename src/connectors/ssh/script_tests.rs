@@ -33,3 +33,28 @@ fn what_was_cut_off_on_its_way_does_not_take_the_place_of_a_file() {
     assert!(said.starts_with("D\t"), "{said}");
     assert_eq!(std::fs::read_to_string(&file).unwrap(), new);
 }
+
+/// A name service that lists nobody (sssd does so unless it is told to), and takes digits alone for a user id.
+const NAME_SERVICE: &str = r#"
+getent() {
+    shift
+    [ $# -gt 0 ] || { echo 'root:x:0:0::/root:/bin/sh'; return; }
+    for key in "$@"; do
+        case $key in
+        jroe) echo 'jroe:x:5001:5001::/home/jroe:/bin/sh' ;;
+        7001) echo '10421:x:7001:7001::/home/10421:/bin/sh' ;;
+        10421) echo 'other:x:10421:10421::/home/other:/bin/sh' ;;
+        esac
+    done
+}
+id() { [ "$*" = '-u -- 10421' ] && echo 7001; }
+"#;
+
+#[test]
+fn an_account_that_is_called_by_a_number_is_found_and_hides_nobody() {
+    let entry = |name: &str| says(&format!("{NAME_SERVICE}\nentry {name}\n"));
+    assert_eq!(entry("10421"), "10421:x:7001:7001::/home/10421:/bin/sh\n");
+    assert_eq!(entry("jroe"), "jroe:x:5001:5001::/home/jroe:/bin/sh\n");
+    let all = says(&format!("{NAME_SERVICE}\nnamed 10421 jroe\n"));
+    assert!(all.contains("jroe:x:5001") && all.contains("10421:x:7001"), "{all}");
+}

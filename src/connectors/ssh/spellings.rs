@@ -12,14 +12,22 @@ const SHORTEST_INSIDE: usize = 4;
 
 /// What a program said, but for the value. The script gives it on one line, with one space between words.
 pub(super) fn without(said: &str, value: &SecretString) -> String {
-    let words: Vec<&str> = value.expose_secret().split_whitespace().collect();
-    let value = Zeroizing::new(words.join(" "));
-    if value.is_empty() {
+    let value = value.expose_secret();
+    let words: Vec<&str> = value.split_whitespace().collect();
+    let on_one_line = Zeroizing::new(words.join(" "));
+    if on_one_line.is_empty() {
         return said.to_string();
     }
+    // As the program spelled it, and as it stands there once white space was made one space.
+    let shown = without_exactly(said, value);
+    if *on_one_line == value { shown } else { without_exactly(&shown, &on_one_line) }
+}
+
+fn without_exactly(said: &str, value: &str) -> String {
+    let digits = in_base64(value.as_bytes());
     // Base64 first: it is cut out by whole words, of which another cut would leave the rest.
-    let shown = replaced(said, |said, at| in_base64(said, at, value.as_bytes()));
-    replaced(&shown, |said, at| Some((at, spelled(said, at, &value, false)?)))
+    let shown = replaced(said, |said, at| word_of_base64(said, at, &digits));
+    replaced(&shown, |said, at| Some((at, spelled(said, at, value, false)?)))
 }
 
 /// `said` with … for each stretch that `found` says begins where it looks: from where to where.
@@ -113,20 +121,23 @@ fn is_hex(text: &[u8], at: usize, mark: &[u8], digits: usize, number: u32) -> bo
     hex.and_then(|hex| u32::from_str_radix(hex, 16).ok()) == Some(number)
 }
 
-/// Where the word lies that has the value in base64 and in which that begins at `at`: all of the word, of which the digits at both ends are
-/// partly the value's. It may be a part of what was encoded, as a password is after its user name and a colon.
-fn in_base64(said: &str, at: usize, value: &[u8]) -> Option<(usize, usize)> {
-    let end = (0..3).find_map(|before| {
+/// The value in base64: the digits of which every bit is its own, where it stands first, and one or two bytes after the beginning of three. It
+/// may be a part of what was encoded, as a password is after its user name and a colon.
+fn in_base64(value: &[u8]) -> Vec<Zeroizing<String>> {
+    let own = |before: usize| {
         let mut bytes = Zeroizing::new(vec![0; before]);
         bytes.extend_from_slice(value);
         let digits = Zeroizing::new(STANDARD_NO_PAD.encode(&*bytes));
-        // Digits of which every bit is the value's.
         let own = digits.get((before * 8).div_ceil(6)..bytes.len() * 8 / 6).filter(|own| !own.is_empty())?;
-        if before > 0 && own.len() < SHORTEST_INSIDE {
-            return None;
-        }
-        spelled(said, at, own, true)
-    })?;
+        (before == 0 || own.len() >= SHORTEST_INSIDE).then(|| Zeroizing::new(own.to_string()))
+    };
+    (0..3).filter_map(own).collect()
+}
+
+/// Where the word lies that has the value in base64 and in which that begins at `at`: all of the word, of which the digits at both ends are
+/// partly the value's.
+fn word_of_base64(said: &str, at: usize, digits: &[Zeroizing<String>]) -> Option<(usize, usize)> {
+    let end = digits.iter().find_map(|own| spelled(said, at, own, true))?;
     // Of percent-encoded digits, too; `=` stands at the end alone.
     let is_digit = |c: &char| c.is_ascii_alphanumeric() || "+/-_%".contains(*c);
     let from = at - said[..at].chars().rev().take_while(is_digit).count();
@@ -190,6 +201,23 @@ mod tests {
 
     fn percent_of_base64(text: &str) -> String {
         text.replace('+', "%2B").replace('/', "%2f").replace('=', "%3D")
+    }
+
+    #[test]
+    fn blanks_in_a_row_are_the_values_own() {
+        let value = "correct  horse\t battery";
+        for spelled in [
+            STANDARD.encode(value),
+            STANDARD.encode(format!("portal:{value}")),
+            "correct%20%20horse%09%20battery".into(),
+            "correct++horse%09+battery".into(),
+            // As the script says what stood on several lines.
+            "correct horse battery".into(),
+            STANDARD.encode("correct horse battery"),
+        ] {
+            let shown = cut(&format!("refused: {spelled} (28P01)"), value);
+            assert_eq!(shown, "refused: … (28P01)", "{spelled}");
+        }
     }
 
     #[test]

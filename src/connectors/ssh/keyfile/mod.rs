@@ -130,10 +130,16 @@ fn text(file: &[u8]) -> Result<(usize, &str), String> {
     }
 }
 
+/// So many bytes of a value at most: longer than any password, and short enough to be looked for in whatever a program says.
+const LONGEST: usize = 4096;
+
 /// Refuses values that cannot be a password.
 fn sound(found: Found) -> Result<Found, String> {
     if found.value.is_empty() {
         return Err("the value is empty".into());
+    }
+    if found.value.len() > LONGEST {
+        return Err(format!("the value is longer than {LONGEST} bytes"));
     }
     if is_reference(&found.value) {
         return Err("the value refers to something elsewhere (such as `${NAME}`): the secret is not in this file, name the one that it is in".into());

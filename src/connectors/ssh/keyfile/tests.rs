@@ -49,6 +49,14 @@ fn json_values_are_replaced_and_every_other_byte_stays() {
     assert_eq!(&*dotted, br#"{"a.b":{"c":"NEW-value_1"}}"#);
 }
 
+/// Whoever may write the file could make everybody wait: the value is looked for in all that a program says.
+#[test]
+fn a_value_longer_than_any_password_is_refused() {
+    let whole = |length: usize| find(KeyFormat::Env, format!("KEY={}\n", "s".repeat(length)).as_bytes(), &path("KEY"));
+    assert_eq!(whole(4096).map(|found| found.value.len()), Ok(4096));
+    assert_eq!(whole(4097).map(|found| found.value.len()), Err("the value is longer than 4096 bytes".into()));
+}
+
 #[test]
 fn json_that_is_not_clear_is_refused() {
     refused(

@@ -40,15 +40,19 @@ nap() { sleep 0.1 2>/dev/null || sleep 1; }
 # Names are compared as text, with an empty string after one of the two: awk takes what looks like a number for one, and 007 is not 7.
 # They come in through the environment: awk -v would take a backslash in them for its own.
 
-# named NAME…: the lines of passwd(5) of these accounts, perhaps among others: getent takes a number for a user id.
+# named NAME…: the lines of passwd(5) of these accounts, perhaps among others. getent takes digits alone for a user id; id(1) asks for a
+# name first.
 named() {
+    getent passwd "$@"
     for name in "$@"; do
         case $name in
         *[!0-9]*) ;;
-        *) getent passwd && return ;;
+        *)
+            getent passwd
+            getent passwd "$(id -u -- "$name" 2>/dev/null)"
+            ;;
         esac
     done
-    getent passwd "$@"
 }
 
 # entry NAME: the account's line of passwd(5), wherever it comes from.
