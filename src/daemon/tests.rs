@@ -1,6 +1,7 @@
 //! The desk, the lanes and the roster on a house of their own, whose one system refuses every connection. What is counted here is what must
 //! not be done twice, and what a start costs.
 
+use super::after;
 use super::desk::{Clock, Desk};
 use super::lanes::{InLane, Shared, work};
 use super::order::{Answer, Order};
@@ -9,7 +10,7 @@ use super::premises::Premises;
 use super::watching::Log;
 use crate::journal::{Journal, Keys};
 use crate::model::{Actor, Person, PersonId, RunId};
-use crate::store::{Kind, Phase};
+use crate::store::{Due, Kind, Phase};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
@@ -36,6 +37,17 @@ limits: { people: 1, accounts: 9 }
 stages: [ { stage: contain, steps: [ { do: disable, to: accounts } ] } ]
 verify: { until: 1s }
 ";
+/// At midnight of every 16th; and finds nothing, for there is no host.
+const SWEEP: &str = "\
+playbook: monthly
+summary: Whatever there is.
+trigger: { schedule: \"0 0 16 * *\", zone: UTC }
+limits: { accounts: 9, share: 50% }
+find: [ { finding: orphan, in: [host] } ]
+report: { formats: [json] }
+";
+/// The first midnight of a 16th, from the beginning.
+const SWEPT: i64 = 57_600;
 /// The seconds at which every test begins: 2027-01-15.
 const BEGIN: i64 = 1_800_000_000;
 
@@ -234,4 +246,21 @@ async fn whoever_got_a_run_since_the_roster_was_read_gets_no_second_one() {
     let run = place.give(place.order(Some(100))).await.run.unwrap();
     pickup::obey(&place.shared, &person, Decision::Ask(ends), true).await.unwrap();
     assert_eq!(place.runs().await, [run]);
+}
+
+#[tokio::test]
+async fn a_sweep_that_was_put_off_keeps_its_hour() {
+    let place = Place::new().await;
+    write(&place.folder.path().join("playbooks/monthly.yaml"), SWEEP);
+    let (shared, store) = (&place.shared, &place.shared.store);
+    after::settle_sweeps(&shared.house(), store, at(0), None).await.unwrap();
+    let hour = [Due { subject: "monthly".into(), kind: Kind::Sweep, at: at(SWEPT) }];
+    assert_eq!(store.due_of(Kind::Sweep).await.unwrap(), hour);
+    let claim = store.claim(&[Kind::Sweep], at(SWEPT), 1).await.unwrap().pop().unwrap();
+    store.put_off(&claim, at(SWEPT + 60)).await.unwrap();
+    // The roster's next round comes before the next try.
+    after::settle_sweeps(&shared.house(), store, at(SWEPT + 30), None).await.unwrap();
+    assert_eq!(store.due_of(Kind::Sweep).await.unwrap(), hour);
+    assert_eq!(store.claim(&[Kind::Sweep], at(SWEPT + 59), 1).await.unwrap(), []);
+    assert_eq!(store.claim(&[Kind::Sweep], at(SWEPT + 60), 1).await.unwrap()[0].attempt, 2);
 }

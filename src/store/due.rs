@@ -169,16 +169,19 @@ impl Store {
         Ok(count.cast_unsigned())
     }
 
-    /// Everything of one kind that is due, the next first.
+    /// Everything of one kind that is due, the next first: at its hour, also where it was put off.
     ///
     /// # Errors
     /// The store cannot be read.
     pub async fn due_of(&self, kind: Kind) -> Result<Vec<Due>, Fault> {
-        let rows = sqlx::query("SELECT subject, kind, at, attempt FROM due WHERE kind = $1 ORDER BY at, subject")
-            .bind(kind.name())
-            .fetch_all(&self.reading)
-            .await
-            .map_err(|e| self.fault(&e))?;
+        // What was written before there were hours has none until it is settled.
+        let rows = sqlx::query(
+            "SELECT subject, kind, iif(hour = 0, at, hour), attempt FROM due WHERE kind = $1 ORDER BY 3, subject",
+        )
+        .bind(kind.name())
+        .fetch_all(&self.reading)
+        .await
+        .map_err(|e| self.fault(&e))?;
         let claims: Result<Vec<_>, _> = rows.iter().filter_map(|row| claim(row).transpose()).collect();
         Ok(claims.map_err(|e| self.fault(&e))?.into_iter().map(|c| c.due).collect())
     }
