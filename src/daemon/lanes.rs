@@ -284,8 +284,14 @@ async fn note(shared: &Shared, claim: &Claim, done: &Done) -> Result<(), Fault> 
 async fn attempt(shared: &Arc<Shared>, claim: &Claim) -> Result<Done, Failure> {
     if claim.due.kind == Kind::Sweep {
         tracing::info!(sweep = %claim.due.subject, "taken up");
-        let swept = shared.desk().sweep(Some(&claim.due.subject), ourselves(), None, &Log { order: None }).await?;
-        tracing::info!(sweep = %claim.due.subject, run = swept.run.as_ref().map(|r| r.0.as_str()), exit = swept.exit, "swept");
+        let log = Log { order: None };
+        let (swept, written) = shared.desk().sweep(Some(&claim.due.subject), ourselves(), None, &log).await?;
+        let run = swept.run.as_ref().map(|r| r.0.as_str());
+        tracing::info!(sweep = %claim.due.subject, run, exit = swept.exit, "swept");
+        // It is on record: what its report lacks is no reason to make it again.
+        if let Err(failure) = written {
+            tracing::error!(run, trouble = failure.plain(), "the report of this sweep could not be written");
+        }
         return Ok(Done::Over(None));
     }
     for _ in 0..OVERTAKEN {

@@ -264,3 +264,17 @@ async fn a_sweep_that_was_put_off_keeps_its_hour() {
     assert_eq!(store.claim(&[Kind::Sweep], at(SWEPT + 59), 1).await.unwrap(), []);
     assert_eq!(store.claim(&[Kind::Sweep], at(SWEPT + 60), 1).await.unwrap()[0].attempt, 2);
 }
+
+#[tokio::test]
+async fn a_sweep_that_is_on_record_is_not_made_again_although_its_report_cannot_be_written() {
+    let place = Place::new().await;
+    write(&place.folder.path().join("playbooks/monthly.yaml"), SWEEP);
+    write(&place.folder.path().join("journal/reports"), "no folder");
+    after::settle_sweeps(&place.shared.house(), &place.shared.store, at(0), None).await.unwrap();
+    place.now.store(SWEPT, Ordering::SeqCst);
+    assert_eq!(place.work(&[Kind::Sweep]).await, 1);
+    assert_eq!(place.runs().await.len(), 1);
+    place.now.store(SWEPT + 3600, Ordering::SeqCst);
+    assert_eq!(place.work(&[Kind::Sweep]).await, 0);
+    assert_eq!(place.shared.store.due_of(Kind::Sweep).await.unwrap().len(), 1, "the next one");
+}
