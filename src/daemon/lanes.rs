@@ -17,7 +17,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Mutex as Gate, Notify, OwnedMutexGuard};
+use tokio::sync::{Mutex as Gate, Notify, OwnedMutexGuard, Semaphore};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
@@ -29,6 +29,8 @@ pub(super) const LANES: [(&[Kind], usize); 5] = [
     (&[Kind::Retry], 8),
     (&[Kind::Sweep], 1),
 ];
+/// So many reports are made at the same time, and so many runs are in memory for that.
+pub(super) const TELLING: usize = 64;
 /// After work itself went wrong it is tried again so much later, times the number of tries, up to the second.
 const AGAIN: (SignedDuration, SignedDuration) = (SignedDuration::from_secs(5), SignedDuration::from_hours(1));
 /// What the store refuses to note is noted again after the first pause, then after longer ones up to the second.
@@ -56,6 +58,8 @@ pub(super) struct Shared {
     pub busy: [AtomicUsize; LANES.len()],
     /// Terminations that were claimed and are in the hands of a task.
     taken: Mutex<HashSet<String>>,
+    /// Turns at making reports.
+    pub telling: Semaphore,
     /// One at a time asks for a run.
     asking: Arc<Gate<()>>,
     beat: Mutex<Instant>,
@@ -77,6 +81,7 @@ impl Shared {
             early: Mutex::default(),
             busy: Default::default(),
             taken: Mutex::default(),
+            telling: Semaphore::new(TELLING),
             asking: Arc::default(),
             beat: Mutex::new(Instant::now()),
             wrong: Mutex::default(),
@@ -219,7 +224,7 @@ enum Done {
 
 /// Does what was claimed, and notes what is due next, however long the store refuses that. Nothing that happens in it gets out.
 pub(super) async fn work(shared: Arc<Shared>, claim: Claim, place: InLane) {
-    let mut in_hand = Some((place, Taken::new(&shared, &claim)));
+    let (mut place, mut in_hand) = (Some(place), Taken::new(&shared, &claim));
     let what = format!("{} {}", claim.due.kind, claim.due.subject);
     let run = RunId(claim.due.subject.clone());
     if matches!(claim.due.kind, Kind::Start | Kind::Resume) {
@@ -227,7 +232,7 @@ pub(super) async fn work(shared: Arc<Shared>, claim: Claim, place: InLane) {
     }
     // Until it is noted what is due next: nobody else changes the run meanwhile.
     let mut gate = if claim.due.kind == Kind::Sweep { None } else { Some(shared.gate(&run).await) };
-    let done = AssertUnwindSafe(attempt(&shared, &claim)).catch_unwind().await;
+    let done = AssertUnwindSafe(attempt(&shared, &claim, &mut place)).catch_unwind().await;
     let mut done = match done {
         Ok(Ok(done)) => done,
         Ok(Err(failure)) => {
@@ -243,7 +248,7 @@ pub(super) async fn work(shared: Arc<Shared>, claim: Claim, place: InLane) {
     while let Err(fault) = note(&shared, &claim, &done).await {
         tracing::error!(what, %fault, "what is due next could not be noted");
         // Overdue from now on; and others do not wait for it.
-        (in_hand, gate) = (None, None);
+        (place, in_hand, gate) = (None, None, None);
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(NOTING.1);
         // It is enough that the claim is given back: whoever takes it up next asks the journal whether it is still due.
@@ -251,7 +256,7 @@ pub(super) async fn work(shared: Arc<Shared>, claim: Claim, place: InLane) {
             done = Done::Again(AGAIN.0);
         }
     }
-    drop((in_hand, gate));
+    drop((place, in_hand, gate));
 }
 
 /// Notes what is due after what was claimed, or that it is tried again after a pause.
@@ -280,8 +285,8 @@ async fn note(shared: &Shared, claim: &Claim, done: &Done) -> Result<(), Fault> 
 }
 
 /// Does what was claimed. What the work before it had begun to record when it was stopped may come in between; then it is looked at anew
-/// whether it is still due.
-async fn attempt(shared: &Arc<Shared>, claim: &Claim) -> Result<Done, Failure> {
+/// whether it is still due. The place in the lane is given up as soon as what is left is only to be told.
+async fn attempt(shared: &Arc<Shared>, claim: &Claim, place: &mut Option<InLane>) -> Result<Done, Failure> {
     if claim.due.kind == Kind::Sweep {
         tracing::info!(sweep = %claim.due.subject, "taken up");
         let log = Log { order: None };
@@ -295,7 +300,7 @@ async fn attempt(shared: &Arc<Shared>, claim: &Claim) -> Result<Done, Failure> {
         return Ok(Done::Over(None));
     }
     for _ in 0..OVERTAKEN {
-        match attempt_once(shared, claim).await {
+        match attempt_once(shared, claim, place).await {
             Err(failure) if failure.is_fenced() => tokio::time::sleep(Duration::from_millis(50)).await,
             done => return done,
         }
@@ -305,7 +310,7 @@ async fn attempt(shared: &Arc<Shared>, claim: &Claim) -> Result<Done, Failure> {
 }
 
 /// Does what was claimed, if the journal says that it is still due.
-async fn attempt_once(shared: &Arc<Shared>, claim: &Claim) -> Result<Done, Failure> {
+async fn attempt_once(shared: &Arc<Shared>, claim: &Claim, place: &mut Option<InLane>) -> Result<Done, Failure> {
     let (desk, kind) = (shared.desk(), claim.due.kind);
     let run = RunId(claim.due.subject.clone());
     let taken = desk.take(&run).await?;
@@ -323,14 +328,14 @@ async fn attempt_once(shared: &Arc<Shared>, claim: &Claim) -> Result<Done, Failu
             tracing::warn!(run = %run, person = %state.request.person.id, "not begun: the roster asked for it, and says now that this person has not left");
             Ok(Done::Again(AGAIN.0))
         }
-        Kind::Start => walk(&desk, taken, after::on_behalf(&state), false).await,
-        Kind::Resume => walk(&desk, taken, ourselves(), false).await,
+        Kind::Start => walk(shared, &desk, taken, (after::on_behalf(&state), false), place).await,
+        Kind::Resume => walk(shared, &desk, taken, (ourselves(), false), place).await,
         Kind::Prepare => prepare(shared, &run, taken, &state).await.map(|()| Done::Over(None)),
         Kind::Retry if desk.is_back(&state) => {
             tracing::warn!(run = %run, person = %state.request.person.id, "not tried again: by the roster this person works here again");
             Ok(Done::Again(BACK))
         }
-        Kind::Retry if after::wants_retry(&state) => walk(&desk, taken, ourselves(), true).await,
+        Kind::Retry if after::wants_retry(&state) => walk(shared, &desk, taken, (ourselves(), true), place).await,
         Kind::Look | Kind::Retry => {
             desk.look(taken, Look { last: false, can_wait: true }, &Log { order: None }).await?;
             desk.mailed(&run, &shared.journal.records(&run).await?).await;
@@ -342,8 +347,17 @@ async fn attempt_once(shared: &Arc<Shared>, claim: &Claim) -> Result<Done, Failu
 }
 
 /// Walks a run, and writes its report and the mail about it.
-async fn walk(desk: &Desk, taken: desk::Taken, by: Actor, can_wait: bool) -> Result<Done, Failure> {
+async fn walk(
+    shared: &Shared,
+    desk: &Desk,
+    taken: desk::Taken,
+    (by, can_wait): (Actor, bool),
+    place: &mut Option<InLane>,
+) -> Result<Done, Failure> {
     let walked = desk.walk(taken, by, can_wait, &Log { order: None }).await?;
+    // A report may wait until the whole journal is verified; the next termination must not.
+    drop(place.take());
+    let _turn = shared.telling.acquire().await;
     let (answer, records) = desk.tell(&walked, None).await;
     if let Some(trouble) = answer?.trouble {
         tracing::warn!(run = %walked.run, trouble, "besides");

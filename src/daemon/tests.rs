@@ -3,13 +3,13 @@
 
 use super::after;
 use super::desk::{Clock, Desk};
-use super::lanes::{InLane, Shared, work};
+use super::lanes::{InLane, Shared, TELLING, work};
 use super::order::{Answer, Order};
 use super::pickup::{self, Decision};
 use super::premises::Premises;
 use super::watching::Log;
 use crate::journal::{Journal, Keys};
-use crate::model::{Actor, Person, PersonId, RunId};
+use crate::model::{Actor, Event, Person, PersonId, RunId};
 use crate::store::{Due, Kind, Phase};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
@@ -17,6 +17,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::SubscriberExt;
 
@@ -277,4 +278,28 @@ async fn a_sweep_that_is_on_record_is_not_made_again_although_its_report_cannot_
     place.now.store(SWEPT + 3600, Ordering::SeqCst);
     assert_eq!(place.work(&[Kind::Sweep]).await, 0);
     assert_eq!(place.shared.store.due_of(Kind::Sweep).await.unwrap().len(), 1, "the next one");
+}
+
+#[tokio::test]
+async fn a_run_that_has_ended_makes_room_for_the_next_before_its_report_is_made() {
+    let place = Place::new().await;
+    let run = place.give(place.order(Some(100))).await.run.unwrap();
+    place.now.store(100, Ordering::SeqCst);
+    let shared = &place.shared;
+    // No report is made now, as while somebody verifies the whole journal.
+    let turns = shared.telling.acquire_many(u32::try_from(TELLING).unwrap()).await.unwrap();
+    let claim = shared.store.claim(&[Kind::Start], at(100), 1).await.unwrap().pop().unwrap();
+    let task = tokio::spawn(work(Arc::clone(shared), claim, InLane::new(Arc::clone(shared), 0)));
+    let room = async {
+        while shared.busy[0].load(Ordering::SeqCst) > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), room).await.unwrap();
+    let last = async || shared.journal.records(&run).await.unwrap().pop().unwrap().event;
+    assert!(matches!(last().await, Event::Ended { .. }));
+    assert_eq!(shared.store.overdue(at(1000), &shared.taken()).await.unwrap(), 0, "it was taken up");
+    drop(turns);
+    task.await.unwrap();
+    assert!(matches!(last().await, Event::Reported { .. }));
 }
