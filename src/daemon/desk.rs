@@ -141,12 +141,12 @@ impl Desk {
         watch: &dyn Watch,
     ) -> Result<Answer, Failure> {
         let walked = self.walk(taken, by, false, watch).await?;
-        let (answer, records) = self.tell(&walked, report_to).await;
+        let (written, records) = self.tell(&walked, report_to).await;
         match records {
             Some(records) => self.noted(&walked.run, &records).await,
             None => self.settled(&walked.run).await,
         }
-        answer
+        answer(walked.run, walked.exit).reported(written)
     }
 
     /// A run as its record is now, to go on from there.
@@ -189,11 +189,11 @@ impl Desk {
         &self,
         walked: &Walked,
         report_to: Option<PathBuf>,
-    ) -> (Result<Answer, Failure>, Option<Vec<Record>>) {
+    ) -> (Result<Vec<PathBuf>, Failure>, Option<Vec<Record>>) {
         let (id, zone) = (&walked.run, jiff::tz::TimeZone::system());
         let (log, mut records) = match self.journal.take_up(id).await {
             Ok(taken) => taken,
-            Err(error) => return (walked.answer(Err(error.into())), None),
+            Err(error) => return (Err(error.into()), None),
         };
         let written = async {
             let report = self.house.report_of(&self.journal, id, &records, (self.clock)(), &zone).await?;
@@ -207,7 +207,7 @@ impl Desk {
             Err(failure) => Err(failure),
         };
         self.mailed(id, &records).await;
-        (walked.answer(written), Some(records))
+        (written, Some(records))
     }
 
     /// Looks at every door of a run again.
@@ -388,9 +388,10 @@ pub struct Walked {
 }
 
 impl Walked {
-    /// What is answered when its report was written, or was not.
-    fn answer(&self, written: Result<Vec<PathBuf>, Failure>) -> Result<Answer, Failure> {
-        answer(self.run.clone(), self.exit).reported(written)
+    /// A run that has ended, as its record says; nothing if it has not.
+    pub fn of(run: &RunId, state: &RunState) -> Option<Self> {
+        let (_, verdict) = state.ended?;
+        Some(Self { run: run.clone(), exit: verdict.into(), formats: after::formats(state) })
     }
 }
 

@@ -22,12 +22,13 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 /// The lanes: what is in them, and how much of it goes on at the same time. Places have limits of their own, over all of them.
-pub(super) const LANES: [(&[Kind], usize); 5] = [
+pub(super) const LANES: [(&[Kind], usize); 6] = [
     (&[Kind::Start, Kind::Resume], 64),
     (&[Kind::Prepare], 8),
     (&[Kind::Look], 8),
     (&[Kind::Retry], 8),
     (&[Kind::Sweep], 1),
+    (&[Kind::Report], 4),
 ];
 /// So many reports are made at the same time, and so many runs are in memory for that.
 pub(super) const TELLING: usize = 64;
@@ -342,6 +343,10 @@ async fn attempt_once(shared: &Arc<Shared>, claim: &Claim, place: &mut Option<In
             close(shared, &run, &again).await?;
             Ok(Done::Over(None))
         }
+        Kind::Report => match desk::Walked::of(&run, &state) {
+            Some(walked) => Ok(Done::Over(tell(shared, &desk, &walked).await?)),
+            None => Ok(Done::Over(None)),
+        },
         Kind::Sweep => Ok(Done::Over(None)),
     }
 }
@@ -357,12 +362,22 @@ async fn walk(
     let walked = desk.walk(taken, by, can_wait, &Log { order: None }).await?;
     // A report may wait until the whole journal is verified; the next termination must not.
     drop(place.take());
-    let _turn = shared.telling.acquire().await;
-    let (answer, records) = desk.tell(&walked, None).await;
-    if let Some(trouble) = answer?.trouble {
-        tracing::warn!(run = %walked.run, trouble, "besides");
+    match tell(shared, desk, &walked).await {
+        Ok(records) => Ok(Done::Over(records)),
+        // The run has ended and is on record: from now on its report alone is due.
+        Err(failure) => {
+            tracing::error!(run = %walked.run, trouble = failure.plain(), "the report of this run could not be written");
+            Ok(Done::Over(None))
+        }
     }
-    Ok(Done::Over(records))
+}
+
+/// Writes the report of a run that has ended, and the mail about it. Gives the run's records, if they are known.
+async fn tell(shared: &Shared, desk: &Desk, walked: &desk::Walked) -> Result<Option<Vec<Record>>, Failure> {
+    let _turn = shared.telling.acquire().await;
+    let (written, records) = desk.tell(walked, None).await;
+    written?;
+    Ok(records)
 }
 
 /// Looks at a run that waits, until its hour comes.

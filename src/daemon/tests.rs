@@ -127,6 +127,12 @@ impl Place {
         count
     }
 
+    /// How many files were reported of a run, each time counting.
+    async fn reported(&self, run: &RunId) -> usize {
+        let records = self.shared.journal.records(run).await.unwrap();
+        records.iter().filter(|r| matches!(r.event, Event::Reported { .. })).count()
+    }
+
     async fn runs(&self) -> Vec<RunId> {
         self.shared.journal.runs().await.unwrap()
     }
@@ -302,4 +308,35 @@ async fn a_run_that_has_ended_makes_room_for_the_next_before_its_report_is_made(
     drop(turns);
     task.await.unwrap();
     assert!(matches!(last().await, Event::Reported { .. }));
+}
+
+#[tokio::test]
+async fn a_run_that_was_cut_off_before_its_report_gets_it() {
+    let place = Place::new().await;
+    let run = place.give(place.order(Some(100))).await.run.unwrap();
+    place.now.store(100, Ordering::SeqCst);
+    let (shared, desk, by) = (&place.shared, place.desk(), Actor { name: "hr".into(), asserted_by: "test".into() });
+    // It is walked, and whoever walked it dies.
+    desk.walk(desk.take(&run).await.unwrap(), by, false, &Log { order: None }).await.unwrap();
+    after::settle_all(&shared.journal, &shared.store).await.unwrap();
+    assert_eq!(place.work(&[Kind::Report]).await, 1);
+    assert_eq!(place.reported(&run).await, 2);
+    assert_eq!((place.work(&[Kind::Report]).await, place.reported(&run).await), (0, 2));
+}
+
+#[tokio::test]
+async fn a_report_that_could_not_be_written_is_tried_again_and_nothing_else() {
+    let place = Place::new().await;
+    let folder = place.folder.path().join("journal/reports");
+    write(&folder, "no folder");
+    let run = place.give(place.order(Some(100))).await.run.unwrap();
+    place.now.store(100, Ordering::SeqCst);
+    assert_eq!(place.work(&[Kind::Start]).await, 1);
+    assert_eq!(place.work(&[Kind::Start, Kind::Resume, Kind::Report]).await, 1, "the report");
+    assert_eq!((place.work(&[Kind::Report]).await, place.reported(&run).await), (0, 0), "it is put off");
+    std::fs::remove_file(folder).unwrap();
+    place.now.store(105, Ordering::SeqCst);
+    assert_eq!((place.work(&[Kind::Report]).await, place.reported(&run).await), (1, 2));
+    place.now.store(9999, Ordering::SeqCst);
+    assert_eq!(place.work(&[Kind::Start, Kind::Resume, Kind::Report]).await, 0);
 }

@@ -31,11 +31,14 @@ pub enum Kind {
     Retry,
     /// A sweep by its schedule; the subject is the playbook.
     Sweep,
+    /// The report of a run is written that has ended: it was cut off in between, or the report could not be written.
+    Report,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 6] = [Self::Start, Self::Resume, Self::Prepare, Self::Look, Self::Retry, Self::Sweep];
+    pub const ALL: [Self; 7] =
+        [Self::Start, Self::Resume, Self::Prepare, Self::Look, Self::Retry, Self::Sweep, Self::Report];
 
     /// Its name, as it is kept.
     pub fn name(self) -> &'static str {
@@ -46,6 +49,7 @@ impl Kind {
             Self::Look => "look",
             Self::Retry => "retry",
             Self::Sweep => "sweep",
+            Self::Report => "report",
         }
     }
 
