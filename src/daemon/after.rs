@@ -5,7 +5,7 @@ use crate::journal::{Journal, JournalError};
 use crate::model::{
     Actor, Fault, FaultKind, PersonId, Record, RunId, RunState, RunVerdict, StepProgress, SweepState, Verdict,
 };
-use crate::playbook::Playbook;
+use crate::playbook::{Format, Playbook};
 use crate::store::{Due, Kind, Known, Phase, Store};
 use crate::wiring::House;
 use jiff::{SignedDuration, Timestamp};
@@ -35,19 +35,25 @@ pub fn due(run: &RunId, state: &RunState, again: &[SignedDuration]) -> Vec<Due> 
         // It was cut off, or never came to its beginning.
         return vec![what(Kind::Resume, state.started.unwrap_or(state.request.requested_at))];
     };
+    let mut due = Vec::new();
+    // It was cut off before its report was written, or that could not be written.
+    if !state.is_reported && !formats(state).is_empty() {
+        due.push(what(Kind::Report, walked));
+    }
     // What was given back is open on purpose, and without witness passwords nothing can be proved any more.
     if state.is_restored() || is_over(state) {
-        return Vec::new();
+        return due;
     }
     let look = again.iter().map(|after| walked + *after).find(|at| *at > ended);
-    let mut due = Vec::new();
-    if wants_retry(state) || (look.is_none() && state.standing() != RunVerdict::Shut && wants_look(state, again)) {
+    let retry =
+        wants_retry(state) || (look.is_none() && state.standing() != RunVerdict::Shut && wants_look(state, again));
+    if retry {
         due.push(what(Kind::Retry, ended + pause(state.tries)));
     }
     // The last look is made again until it finds everything shut and is closed.
     match (look, again.last()) {
         (Some(at), _) => due.push(what(Kind::Look, at)),
-        (None, Some(last)) if due.is_empty() && state.standing() == RunVerdict::Shut => {
+        (None, Some(last)) if !retry && state.standing() == RunVerdict::Shut => {
             due.push(what(Kind::Look, walked + *last));
         }
         _ => {}
@@ -99,9 +105,17 @@ fn pause(tries: u32) -> SignedDuration {
 
 /// The looks after the end, as the run's own playbook has them.
 pub fn again(state: &RunState) -> Vec<SignedDuration> {
-    let playbook: Option<Playbook> = serde_json::from_value(state.request.playbook_body.clone()).ok();
-    let again = playbook.map(|p| p.verify.again).unwrap_or_default();
+    let again = playbook(state).map(|p| p.verify.again).unwrap_or_default();
     again.into_iter().filter_map(|period| SignedDuration::try_from(period.duration()).ok()).collect()
+}
+
+/// In which formats its report is written, as the run's own playbook has them.
+pub fn formats(state: &RunState) -> Vec<Format> {
+    playbook(state).map(|p| p.report.formats).unwrap_or_default()
+}
+
+fn playbook(state: &RunState) -> Option<Playbook> {
+    serde_json::from_value(state.request.playbook_body.clone()).ok()
 }
 
 /// The run in short, and what is due for it.

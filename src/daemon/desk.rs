@@ -106,7 +106,10 @@ impl Desk {
                 done.await?;
                 self.as_it_stands(run).await
             }
-            Order::Sweep { playbook, report_to, by } => self.sweep(playbook.as_deref(), by, report_to, watch).await,
+            Order::Sweep { playbook, report_to, by } => {
+                let (answer, written) = self.sweep(playbook.as_deref(), by, report_to, watch).await?;
+                answer.reported(written)
+            }
             Order::Done { run, step, note, evidence, by } => {
                 let run = self.begun(&run, "close").await?.log.run().clone();
                 let done = self.change(run.clone(), watch, async |run: &Run<'_>| {
@@ -138,12 +141,12 @@ impl Desk {
         watch: &dyn Watch,
     ) -> Result<Answer, Failure> {
         let walked = self.walk(taken, by, false, watch).await?;
-        let (answer, records) = self.tell(&walked, report_to).await;
+        let (written, records) = self.tell(&walked, report_to).await;
         match records {
             Some(records) => self.noted(&walked.run, &records).await,
             None => self.settled(&walked.run).await,
         }
-        answer
+        answer(walked.run, walked.exit).reported(written)
     }
 
     /// A run as its record is now, to go on from there.
@@ -186,11 +189,11 @@ impl Desk {
         &self,
         walked: &Walked,
         report_to: Option<PathBuf>,
-    ) -> (Result<Answer, Failure>, Option<Vec<Record>>) {
+    ) -> (Result<Vec<PathBuf>, Failure>, Option<Vec<Record>>) {
         let (id, zone) = (&walked.run, jiff::tz::TimeZone::system());
         let (log, mut records) = match self.journal.take_up(id).await {
             Ok(taken) => taken,
-            Err(error) => return (walked.answer(Err(error.into())), None),
+            Err(error) => return (Err(error.into()), None),
         };
         let written = async {
             let report = self.house.report_of(&self.journal, id, &records, (self.clock)(), &zone).await?;
@@ -204,7 +207,7 @@ impl Desk {
             Err(failure) => Err(failure),
         };
         self.mailed(id, &records).await;
-        (walked.answer(written), Some(records))
+        (written, Some(records))
     }
 
     /// Looks at every door of a run again.
@@ -232,17 +235,17 @@ impl Desk {
         Ok(if can_wait { run.that_can_wait() } else { run })
     }
 
-    /// Makes a sweep and writes its report.
+    /// Makes a sweep and tries to write its report. Gives what is answered, and what came of the report.
     ///
     /// # Errors
-    /// There is no such sweep, or the journal cannot be written.
+    /// There is no such sweep, or the journal cannot be written: it was not made to its end.
     pub async fn sweep(
         &self,
         playbook: Option<&str>,
         by: Actor,
         report_to: Option<PathBuf>,
         watch: &dyn Watch,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<(Answer, Result<Vec<PathBuf>, Failure>), Failure> {
         let formats = self.house.sweep_book(playbook)?.0.report.formats;
         let (send, mut records) = unbounded_channel::<Record>();
         // Which run it is stands in the first record.
@@ -257,15 +260,7 @@ impl Desk {
         let (id, state) = swept?;
         let written = write_sweep(&self.house, &self.journal, &id, &formats, report_to).await;
         self.settled(&id).await;
-        let exit = Exit::from(state.verdict());
-        let mut answer = answer(id, exit);
-        match written {
-            Ok(written) => answer.written = written,
-            // A report that cannot be written must not hide what was found.
-            Err(failure) if exit == Exit::Fine => return Err(failure),
-            Err(failure) => answer.trouble = Some(failure.plain()),
-        }
-        Ok(answer)
+        Ok((answer(id, Exit::from(state.verdict())), written))
     }
 
     /// Changes a run in one record, or two.
@@ -393,15 +388,10 @@ pub struct Walked {
 }
 
 impl Walked {
-    /// What is answered when its report was written, or was not.
-    fn answer(&self, written: Result<Vec<PathBuf>, Failure>) -> Result<Answer, Failure> {
-        let answer = answer(self.run.clone(), self.exit);
-        match written {
-            Ok(written) => Ok(Answer { written, ..answer }),
-            // A report that cannot be written must not hide how the run ended.
-            Err(failure) if self.exit == Exit::Fine => Err(failure),
-            Err(failure) => Ok(Answer { trouble: Some(failure.plain()), ..answer }),
-        }
+    /// A run that has ended, as its record says; nothing if it has not.
+    pub fn of(run: &RunId, state: &RunState) -> Option<Self> {
+        let (_, verdict) = state.ended?;
+        Some(Self { run: run.clone(), exit: verdict.into(), formats: after::formats(state) })
     }
 }
 
@@ -425,6 +415,18 @@ pub struct Look {
 
 fn answer(run: RunId, exit: Exit) -> Answer {
     Answer { run: Some(run), exit: exit as u8, written: Vec::new(), trouble: None, carried_out: true }
+}
+
+impl Answer {
+    /// The answer when the report was written, or was not.
+    fn reported(self, written: Result<Vec<PathBuf>, Failure>) -> Result<Self, Failure> {
+        match written {
+            Ok(written) => Ok(Self { written, ..self }),
+            // A report that cannot be written must not hide how it ended.
+            Err(failure) if self.exit == Exit::Fine as u8 => Err(failure),
+            Err(failure) => Ok(Self { trouble: Some(failure.plain()), ..self }),
+        }
+    }
 }
 
 fn reason(why: &str) -> Result<&str, Fault> {

@@ -17,18 +17,21 @@ use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Mutex as Gate, Notify, OwnedMutexGuard};
+use tokio::sync::{Mutex as Gate, Notify, OwnedMutexGuard, Semaphore};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 /// The lanes: what is in them, and how much of it goes on at the same time. Places have limits of their own, over all of them.
-pub(super) const LANES: [(&[Kind], usize); 5] = [
+pub(super) const LANES: [(&[Kind], usize); 6] = [
     (&[Kind::Start, Kind::Resume], 64),
     (&[Kind::Prepare], 8),
     (&[Kind::Look], 8),
     (&[Kind::Retry], 8),
     (&[Kind::Sweep], 1),
+    (&[Kind::Report], 4),
 ];
+/// So many reports are made at the same time, and so many runs are in memory for that.
+pub(super) const TELLING: usize = 64;
 /// After work itself went wrong it is tried again so much later, times the number of tries, up to the second.
 const AGAIN: (SignedDuration, SignedDuration) = (SignedDuration::from_secs(5), SignedDuration::from_hours(1));
 /// What the store refuses to note is noted again after the first pause, then after longer ones up to the second.
@@ -56,6 +59,8 @@ pub(super) struct Shared {
     pub busy: [AtomicUsize; LANES.len()],
     /// Terminations that were claimed and are in the hands of a task.
     taken: Mutex<HashSet<String>>,
+    /// Turns at making reports.
+    pub telling: Semaphore,
     /// One at a time asks for a run.
     asking: Arc<Gate<()>>,
     beat: Mutex<Instant>,
@@ -77,6 +82,7 @@ impl Shared {
             early: Mutex::default(),
             busy: Default::default(),
             taken: Mutex::default(),
+            telling: Semaphore::new(TELLING),
             asking: Arc::default(),
             beat: Mutex::new(Instant::now()),
             wrong: Mutex::default(),
@@ -219,7 +225,7 @@ enum Done {
 
 /// Does what was claimed, and notes what is due next, however long the store refuses that. Nothing that happens in it gets out.
 pub(super) async fn work(shared: Arc<Shared>, claim: Claim, place: InLane) {
-    let mut in_hand = Some((place, Taken::new(&shared, &claim)));
+    let (mut place, mut in_hand) = (Some(place), Taken::new(&shared, &claim));
     let what = format!("{} {}", claim.due.kind, claim.due.subject);
     let run = RunId(claim.due.subject.clone());
     if matches!(claim.due.kind, Kind::Start | Kind::Resume) {
@@ -227,7 +233,7 @@ pub(super) async fn work(shared: Arc<Shared>, claim: Claim, place: InLane) {
     }
     // Until it is noted what is due next: nobody else changes the run meanwhile.
     let mut gate = if claim.due.kind == Kind::Sweep { None } else { Some(shared.gate(&run).await) };
-    let done = AssertUnwindSafe(attempt(&shared, &claim)).catch_unwind().await;
+    let done = AssertUnwindSafe(attempt(&shared, &claim, &mut place)).catch_unwind().await;
     let mut done = match done {
         Ok(Ok(done)) => done,
         Ok(Err(failure)) => {
@@ -243,7 +249,7 @@ pub(super) async fn work(shared: Arc<Shared>, claim: Claim, place: InLane) {
     while let Err(fault) = note(&shared, &claim, &done).await {
         tracing::error!(what, %fault, "what is due next could not be noted");
         // Overdue from now on; and others do not wait for it.
-        (in_hand, gate) = (None, None);
+        (place, in_hand, gate) = (None, None, None);
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(NOTING.1);
         // It is enough that the claim is given back: whoever takes it up next asks the journal whether it is still due.
@@ -251,7 +257,7 @@ pub(super) async fn work(shared: Arc<Shared>, claim: Claim, place: InLane) {
             done = Done::Again(AGAIN.0);
         }
     }
-    drop((in_hand, gate));
+    drop((place, in_hand, gate));
 }
 
 /// Notes what is due after what was claimed, or that it is tried again after a pause.
@@ -280,16 +286,22 @@ async fn note(shared: &Shared, claim: &Claim, done: &Done) -> Result<(), Fault> 
 }
 
 /// Does what was claimed. What the work before it had begun to record when it was stopped may come in between; then it is looked at anew
-/// whether it is still due.
-async fn attempt(shared: &Arc<Shared>, claim: &Claim) -> Result<Done, Failure> {
+/// whether it is still due. The place in the lane is given up as soon as what is left is only to be told.
+async fn attempt(shared: &Arc<Shared>, claim: &Claim, place: &mut Option<InLane>) -> Result<Done, Failure> {
     if claim.due.kind == Kind::Sweep {
         tracing::info!(sweep = %claim.due.subject, "taken up");
-        let swept = shared.desk().sweep(Some(&claim.due.subject), ourselves(), None, &Log { order: None }).await?;
-        tracing::info!(sweep = %claim.due.subject, run = swept.run.as_ref().map(|r| r.0.as_str()), exit = swept.exit, "swept");
+        let log = Log { order: None };
+        let (swept, written) = shared.desk().sweep(Some(&claim.due.subject), ourselves(), None, &log).await?;
+        let run = swept.run.as_ref().map(|r| r.0.as_str());
+        tracing::info!(sweep = %claim.due.subject, run, exit = swept.exit, "swept");
+        // It is on record: what its report lacks is no reason to make it again.
+        if let Err(failure) = written {
+            tracing::error!(run, trouble = failure.plain(), "the report of this sweep could not be written");
+        }
         return Ok(Done::Over(None));
     }
     for _ in 0..OVERTAKEN {
-        match attempt_once(shared, claim).await {
+        match attempt_once(shared, claim, place).await {
             Err(failure) if failure.is_fenced() => tokio::time::sleep(Duration::from_millis(50)).await,
             done => return done,
         }
@@ -299,7 +311,7 @@ async fn attempt(shared: &Arc<Shared>, claim: &Claim) -> Result<Done, Failure> {
 }
 
 /// Does what was claimed, if the journal says that it is still due.
-async fn attempt_once(shared: &Arc<Shared>, claim: &Claim) -> Result<Done, Failure> {
+async fn attempt_once(shared: &Arc<Shared>, claim: &Claim, place: &mut Option<InLane>) -> Result<Done, Failure> {
     let (desk, kind) = (shared.desk(), claim.due.kind);
     let run = RunId(claim.due.subject.clone());
     let taken = desk.take(&run).await?;
@@ -317,32 +329,55 @@ async fn attempt_once(shared: &Arc<Shared>, claim: &Claim) -> Result<Done, Failu
             tracing::warn!(run = %run, person = %state.request.person.id, "not begun: the roster asked for it, and says now that this person has not left");
             Ok(Done::Again(AGAIN.0))
         }
-        Kind::Start => walk(&desk, taken, after::on_behalf(&state), false).await,
-        Kind::Resume => walk(&desk, taken, ourselves(), false).await,
+        Kind::Start => walk(shared, &desk, taken, (after::on_behalf(&state), false), place).await,
+        Kind::Resume => walk(shared, &desk, taken, (ourselves(), false), place).await,
         Kind::Prepare => prepare(shared, &run, taken, &state).await.map(|()| Done::Over(None)),
         Kind::Retry if desk.is_back(&state) => {
             tracing::warn!(run = %run, person = %state.request.person.id, "not tried again: by the roster this person works here again");
             Ok(Done::Again(BACK))
         }
-        Kind::Retry if after::wants_retry(&state) => walk(&desk, taken, ourselves(), true).await,
+        Kind::Retry if after::wants_retry(&state) => walk(shared, &desk, taken, (ourselves(), true), place).await,
         Kind::Look | Kind::Retry => {
             desk.look(taken, Look { last: false, can_wait: true }, &Log { order: None }).await?;
             desk.mailed(&run, &shared.journal.records(&run).await?).await;
             close(shared, &run, &again).await?;
             Ok(Done::Over(None))
         }
+        Kind::Report => match desk::Walked::of(&run, &state) {
+            Some(walked) => Ok(Done::Over(tell(shared, &desk, &walked).await?)),
+            None => Ok(Done::Over(None)),
+        },
         Kind::Sweep => Ok(Done::Over(None)),
     }
 }
 
 /// Walks a run, and writes its report and the mail about it.
-async fn walk(desk: &Desk, taken: desk::Taken, by: Actor, can_wait: bool) -> Result<Done, Failure> {
+async fn walk(
+    shared: &Shared,
+    desk: &Desk,
+    taken: desk::Taken,
+    (by, can_wait): (Actor, bool),
+    place: &mut Option<InLane>,
+) -> Result<Done, Failure> {
     let walked = desk.walk(taken, by, can_wait, &Log { order: None }).await?;
-    let (answer, records) = desk.tell(&walked, None).await;
-    if let Some(trouble) = answer?.trouble {
-        tracing::warn!(run = %walked.run, trouble, "besides");
+    // A report may wait until the whole journal is verified; the next termination must not.
+    drop(place.take());
+    match tell(shared, desk, &walked).await {
+        Ok(records) => Ok(Done::Over(records)),
+        // The run has ended and is on record: from now on its report alone is due.
+        Err(failure) => {
+            tracing::error!(run = %walked.run, trouble = failure.plain(), "the report of this run could not be written");
+            Ok(Done::Over(None))
+        }
     }
-    Ok(Done::Over(records))
+}
+
+/// Writes the report of a run that has ended, and the mail about it. Gives the run's records, if they are known.
+async fn tell(shared: &Shared, desk: &Desk, walked: &desk::Walked) -> Result<Option<Vec<Record>>, Failure> {
+    let _turn = shared.telling.acquire().await;
+    let (written, records) = desk.tell(walked, None).await;
+    written?;
+    Ok(records)
 }
 
 /// Looks at a run that waits, until its hour comes.

@@ -135,6 +135,8 @@ pub(super) async fn obey(
             tracing::info!(run = %asked.run, person = %person.id, at = %at, "the roster names a leaver");
             if let Some(trouble) = asked.trouble {
                 tracing::error!(run = %asked.run, trouble = trouble.plain(), "the roster's next round must know of this run");
+                // Until then nobody else's turn comes, for that is where it is read.
+                shared.is_wrong("roster", 1, Some(trouble.plain()));
                 super::orders::settle(shared, &asked.run).await;
             }
             shared.store.has_left(&person.id).await?;

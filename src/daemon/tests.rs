@@ -1,21 +1,23 @@
 //! The desk, the lanes and the roster on a house of their own, whose one system refuses every connection. What is counted here is what must
 //! not be done twice, and what a start costs.
 
+use super::after;
 use super::desk::{Clock, Desk};
-use super::lanes::{InLane, Shared, work};
+use super::lanes::{InLane, Shared, TELLING, work};
 use super::order::{Answer, Order};
 use super::pickup::{self, Decision};
 use super::premises::Premises;
 use super::watching::Log;
 use crate::journal::{Journal, Keys};
-use crate::model::{Actor, Person, PersonId, RunId};
-use crate::store::{Kind, Phase};
+use crate::model::{Actor, Event, Person, PersonId, RunId};
+use crate::store::{Due, Kind, Phase};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::SubscriberExt;
 
@@ -36,6 +38,17 @@ limits: { people: 1, accounts: 9 }
 stages: [ { stage: contain, steps: [ { do: disable, to: accounts } ] } ]
 verify: { until: 1s }
 ";
+/// At midnight of every 16th; and finds nothing, for there is no host.
+const SWEEP: &str = "\
+playbook: monthly
+summary: Whatever there is.
+trigger: { schedule: \"0 0 16 * *\", zone: UTC }
+limits: { accounts: 9, share: 50% }
+find: [ { finding: orphan, in: [host] } ]
+report: { formats: [json] }
+";
+/// The first midnight of a 16th, from the beginning.
+const SWEPT: i64 = 57_600;
 /// The seconds at which every test begins: 2027-01-15.
 const BEGIN: i64 = 1_800_000_000;
 
@@ -112,6 +125,12 @@ impl Place {
             work(Arc::clone(&self.shared), claim, InLane::new(Arc::clone(&self.shared), 0)).await;
         }
         count
+    }
+
+    /// How many files were reported of a run, each time counting.
+    async fn reported(&self, run: &RunId) -> usize {
+        let records = self.shared.journal.records(run).await.unwrap();
+        records.iter().filter(|r| matches!(r.event, Event::Reported { .. })).count()
     }
 
     async fn runs(&self) -> Vec<RunId> {
@@ -234,4 +253,90 @@ async fn whoever_got_a_run_since_the_roster_was_read_gets_no_second_one() {
     let run = place.give(place.order(Some(100))).await.run.unwrap();
     pickup::obey(&place.shared, &person, Decision::Ask(ends), true).await.unwrap();
     assert_eq!(place.runs().await, [run]);
+}
+
+#[tokio::test]
+async fn a_sweep_that_was_put_off_keeps_its_hour() {
+    let place = Place::new().await;
+    write(&place.folder.path().join("playbooks/monthly.yaml"), SWEEP);
+    let (shared, store) = (&place.shared, &place.shared.store);
+    after::settle_sweeps(&shared.house(), store, at(0), None).await.unwrap();
+    let hour = [Due { subject: "monthly".into(), kind: Kind::Sweep, at: at(SWEPT) }];
+    assert_eq!(store.due_of(Kind::Sweep).await.unwrap(), hour);
+    let claim = store.claim(&[Kind::Sweep], at(SWEPT), 1).await.unwrap().pop().unwrap();
+    store.put_off(&claim, at(SWEPT + 60)).await.unwrap();
+    // The roster's next round comes before the next try.
+    after::settle_sweeps(&shared.house(), store, at(SWEPT + 30), None).await.unwrap();
+    assert_eq!(store.due_of(Kind::Sweep).await.unwrap(), hour);
+    assert_eq!(store.claim(&[Kind::Sweep], at(SWEPT + 59), 1).await.unwrap(), []);
+    assert_eq!(store.claim(&[Kind::Sweep], at(SWEPT + 60), 1).await.unwrap()[0].attempt, 2);
+}
+
+#[tokio::test]
+async fn a_sweep_that_is_on_record_is_not_made_again_although_its_report_cannot_be_written() {
+    let place = Place::new().await;
+    write(&place.folder.path().join("playbooks/monthly.yaml"), SWEEP);
+    write(&place.folder.path().join("journal/reports"), "no folder");
+    after::settle_sweeps(&place.shared.house(), &place.shared.store, at(0), None).await.unwrap();
+    place.now.store(SWEPT, Ordering::SeqCst);
+    assert_eq!(place.work(&[Kind::Sweep]).await, 1);
+    assert_eq!(place.runs().await.len(), 1);
+    place.now.store(SWEPT + 3600, Ordering::SeqCst);
+    assert_eq!(place.work(&[Kind::Sweep]).await, 0);
+    assert_eq!(place.shared.store.due_of(Kind::Sweep).await.unwrap().len(), 1, "the next one");
+}
+
+#[tokio::test]
+async fn a_run_that_has_ended_makes_room_for_the_next_before_its_report_is_made() {
+    let place = Place::new().await;
+    let run = place.give(place.order(Some(100))).await.run.unwrap();
+    place.now.store(100, Ordering::SeqCst);
+    let shared = &place.shared;
+    // No report is made now, as while somebody verifies the whole journal.
+    let turns = shared.telling.acquire_many(u32::try_from(TELLING).unwrap()).await.unwrap();
+    let claim = shared.store.claim(&[Kind::Start], at(100), 1).await.unwrap().pop().unwrap();
+    let task = tokio::spawn(work(Arc::clone(shared), claim, InLane::new(Arc::clone(shared), 0)));
+    let room = async {
+        while shared.busy[0].load(Ordering::SeqCst) > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), room).await.unwrap();
+    let last = async || shared.journal.records(&run).await.unwrap().pop().unwrap().event;
+    assert!(matches!(last().await, Event::Ended { .. }));
+    assert_eq!(shared.store.overdue(at(1000), &shared.taken()).await.unwrap(), 0, "it was taken up");
+    drop(turns);
+    task.await.unwrap();
+    assert!(matches!(last().await, Event::Reported { .. }));
+}
+
+#[tokio::test]
+async fn a_run_that_was_cut_off_before_its_report_gets_it() {
+    let place = Place::new().await;
+    let run = place.give(place.order(Some(100))).await.run.unwrap();
+    place.now.store(100, Ordering::SeqCst);
+    let (shared, desk, by) = (&place.shared, place.desk(), Actor { name: "hr".into(), asserted_by: "test".into() });
+    // It is walked, and whoever walked it dies.
+    desk.walk(desk.take(&run).await.unwrap(), by, false, &Log { order: None }).await.unwrap();
+    after::settle_all(&shared.journal, &shared.store).await.unwrap();
+    assert_eq!(place.work(&[Kind::Report]).await, 1);
+    assert_eq!(place.reported(&run).await, 2);
+    assert_eq!((place.work(&[Kind::Report]).await, place.reported(&run).await), (0, 2));
+}
+
+#[tokio::test]
+async fn a_report_that_could_not_be_written_is_tried_again_and_nothing_else() {
+    let place = Place::new().await;
+    let folder = place.folder.path().join("journal/reports");
+    write(&folder, "no folder");
+    let run = place.give(place.order(Some(100))).await.run.unwrap();
+    place.now.store(100, Ordering::SeqCst);
+    assert_eq!(place.work(&[Kind::Start]).await, 1);
+    assert_eq!(place.work(&[Kind::Start, Kind::Resume, Kind::Report]).await, 1, "the report");
+    assert_eq!((place.work(&[Kind::Report]).await, place.reported(&run).await), (0, 0), "it is put off");
+    std::fs::remove_file(folder).unwrap();
+    place.now.store(105, Ordering::SeqCst);
+    assert_eq!((place.work(&[Kind::Report]).await, place.reported(&run).await), (1, 2));
+    place.now.store(9999, Ordering::SeqCst);
+    assert_eq!(place.work(&[Kind::Start, Kind::Resume, Kind::Report]).await, 0);
 }

@@ -166,6 +166,8 @@ pub struct RunState {
     pub ended: Option<(Timestamp, RunVerdict)>,
     /// When the last walk came to its end; looks that were made since do not count.
     pub walked: Option<Timestamp>,
+    /// Whether its report was written after that.
+    pub is_reported: bool,
     /// How often in a row the engine has stopped with the run not shut.
     pub tries: u32,
     /// Sealed values that are gone.
@@ -193,6 +195,7 @@ impl RunState {
             started: None,
             ended: None,
             walked: None,
+            is_reported: false,
             tries: 0,
             destroyed: Vec::new(),
         };
@@ -206,7 +209,8 @@ impl RunState {
     /// Takes in one more event.
     pub fn apply(&mut self, at: Timestamp, event: &Event) {
         match event {
-            Event::Requested { .. } | Event::Reported { .. } => {}
+            Event::Requested { .. } => {}
+            Event::Reported { .. } => self.is_reported = self.walked.is_some(),
             Event::Scheduled { at, by } => {
                 self.scheduled.push((*at, by.clone()));
                 // What was seen for another hour is old.
@@ -224,6 +228,7 @@ impl RunState {
                 self.started.get_or_insert(at);
                 self.ended = None;
                 self.walked = None;
+                self.is_reported = false;
                 // What is still so is found again.
                 self.findings.clear();
             }

@@ -31,11 +31,14 @@ pub enum Kind {
     Retry,
     /// A sweep by its schedule; the subject is the playbook.
     Sweep,
+    /// The report of a run is written that has ended: it was cut off in between, or the report could not be written.
+    Report,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 6] = [Self::Start, Self::Resume, Self::Prepare, Self::Look, Self::Retry, Self::Sweep];
+    pub const ALL: [Self; 7] =
+        [Self::Start, Self::Resume, Self::Prepare, Self::Look, Self::Retry, Self::Sweep, Self::Report];
 
     /// Its name, as it is kept.
     pub fn name(self) -> &'static str {
@@ -46,6 +49,7 @@ impl Kind {
             Self::Look => "look",
             Self::Retry => "retry",
             Self::Sweep => "sweep",
+            Self::Report => "report",
         }
     }
 
@@ -169,16 +173,19 @@ impl Store {
         Ok(count.cast_unsigned())
     }
 
-    /// Everything of one kind that is due, the next first.
+    /// Everything of one kind that is due, the next first: at its hour, also where it was put off.
     ///
     /// # Errors
     /// The store cannot be read.
     pub async fn due_of(&self, kind: Kind) -> Result<Vec<Due>, Fault> {
-        let rows = sqlx::query("SELECT subject, kind, at, attempt FROM due WHERE kind = $1 ORDER BY at, subject")
-            .bind(kind.name())
-            .fetch_all(&self.reading)
-            .await
-            .map_err(|e| self.fault(&e))?;
+        // What was written before there were hours has none until it is settled.
+        let rows = sqlx::query(
+            "SELECT subject, kind, iif(hour = 0, at, hour), attempt FROM due WHERE kind = $1 ORDER BY 3, subject",
+        )
+        .bind(kind.name())
+        .fetch_all(&self.reading)
+        .await
+        .map_err(|e| self.fault(&e))?;
         let claims: Result<Vec<_>, _> = rows.iter().filter_map(|row| claim(row).transpose()).collect();
         Ok(claims.map_err(|e| self.fault(&e))?.into_iter().map(|c| c.due).collect())
     }
