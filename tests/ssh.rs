@@ -861,7 +861,8 @@ async fn what_is_left_behind_in_an_account_of_others_is_told() {
     assert_eq!(on("bastion", state), before, "nothing of the account's was touched");
     on(
         "bastion",
-        "crontab -r -u leftacct; pkill -u leftacct; atq | awk '$NF == \"leftacct\" { print $1 }' | xargs -r atrm",
+        "crontab -r -u leftacct; pkill -u leftacct; for try in $(seq 200); do pgrep -u leftacct >/dev/null || break; sleep 0.05; done; \
+         atq | awk '$NF == \"leftacct\" { print $1 }' | xargs -r atrm",
     );
     leaver.discover(&mut *link).await;
     let cleared = link.findings();
