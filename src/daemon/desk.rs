@@ -190,6 +190,7 @@ impl Desk {
         walked: &Walked,
         report_to: Option<PathBuf>,
     ) -> (Result<Vec<PathBuf>, Failure>, Option<Vec<Record>>) {
+        fail::fail_point!("desk::walked");
         let (id, zone) = (&walked.run, jiff::tz::TimeZone::system());
         let (log, mut records) = match self.journal.take_up(id).await {
             Ok(taken) => taken,

@@ -108,10 +108,11 @@ fn what_was_missed_while_nothing_served_is_caught_up_once() {
 #[test]
 fn a_server_that_is_killed_in_the_middle_of_a_run_finishes_it_at_its_next_start() {
     let lab = Lab::shared();
-    for point in ["engine::before-apply:1", "engine::after-apply:2", "journal::after-commit:9", "desk::requested:1"] {
+    let points = ["engine::before-apply:1", "engine::after-apply:2", "journal::after-commit:9", "desk::walked:1"];
+    for point in points.into_iter().chain(["desk::requested:1"]) {
         let leaver = lab.person();
         let office = office(&lab);
-        let run = if point.starts_with("desk") {
+        let run = if point.starts_with("desk::requested") {
             // The command's own process dies between the request and the rest.
             let args = ["--json", "run", &leaver.id, "-p", "involuntary-termination", "--yes"];
             let died = office.command(&args).env("OFFBOARD_DIE_AT", point).output().unwrap();
@@ -124,6 +125,7 @@ fn a_server_that_is_killed_in_the_middle_of_a_run_finishes_it_at_its_next_start(
         };
         let mut server = Server::start(&office);
         server.wait_for("it ends", |_| has_ended(&office, &run));
+        server.wait_for("its report", |_| office.path(&format!("journal/reports/{run}.html")).exists());
         all_shut(&status(&office, &run));
         assert_eq!(lab.ways_in(&leaver), Vec::<String>::new(), "{point}");
         assert!(server.stop().success());
