@@ -130,7 +130,8 @@ impl Run<'_> {
         self.engine.in_turn(place, self.can_wait, work).await
     }
 
-    async fn open(&self, connector: &dyn Connector, place: &Place, cx: &Cx) -> Result<Box<dyn Link>, Halt> {
+    /// Connects to a place, and notes that it was reached.
+    pub(super) async fn open(&self, connector: &dyn Connector, place: &Place, cx: &Cx) -> Result<Box<dyn Link>, Halt> {
         let link = self.engine.open(connector, place, cx).await?;
         if self
             .recorder
