@@ -536,7 +536,10 @@ impl RunState {
             of_kind().filter_map(|s| s.done_at).max().or(self.ended.map(|(at, _)| at))
         };
         let all_shut = self.ended.is_some() && self.access() == RunVerdict::Shut;
-        let contained = last_done(|a| matches!(a, Action::Disable | Action::Revoke));
+        let contained = match self.request.secret() {
+            Some(_) => last_done(|a| a == Action::Rotate),
+            None => last_done(|a| matches!(a, Action::Disable | Action::Revoke)),
+        };
         let sessions_ended = last_done(|a| a == Action::EndSessions);
         let rotates = self.steps.iter().any(|s| s.step.action == Action::Rotate);
         let rotated = last_done(|a| a == Action::Rotate).filter(|_| rotates);
@@ -548,7 +551,7 @@ impl RunState {
             None
         };
         Clocks {
-            hr_effective: self.request.person.ends,
+            hr_effective: self.request.person().and_then(|person| person.ends),
             requested: Some(self.request.requested_at),
             started: self.started,
             contained,

@@ -1,11 +1,11 @@
 //! The chain of one secret, as a run walks it: turn by turn, journaled before and after.
 
 use super::{PHASES, Participant, Rotation, half_rotated, memberships, stage_for};
-use crate::connector::{KnownSecret, Link, Turn};
+use crate::connector::{Cx, KnownSecret, Link, Turn};
 use crate::engine::{Halt, Run, discover};
 use crate::model::{
     Action, Door, DoorId, Event, Fault, FaultKind, Finding, FindingKind, Look, LookAt, Person, Phase, PlaceId, Seen,
-    StepId, StepProgress, Which,
+    StepId, StepProgress, Subject, Which,
 };
 use futures::future::{join, join_all, try_join_all};
 use secrecy::{ExposeSecret, SecretString};
@@ -45,16 +45,24 @@ struct Chain<'a> {
 }
 
 impl Run<'_> {
-    /// The secrets that the leaver may know by what is on record.
-    fn rotations(&self) -> Vec<Result<Rotation, Fault>> {
-        let (memberships, could_read) =
-            self.recorder.read(|s| (memberships(s.doors.values().map(|d| &d.door)), s.could_read.clone()));
-        self.engine.known_to(&self.person(), &memberships, &could_read)
+    /// The secrets that the leaver may know by what is on record; or the one that the run is about.
+    pub(super) fn rotations(&self) -> Vec<Result<Rotation, Fault>> {
+        let (subject, memberships, could_read) = self.recorder.read(|s| {
+            (s.request.subject.clone(), memberships(s.doors.values().map(|d| &d.door)), s.could_read.clone())
+        });
+        match subject {
+            Subject::Person(leaver) => self.engine.known_to(&leaver, &memberships, &could_read),
+            Subject::Secret(asked) => vec![self.engine.rotation_of(&asked.name, vec![asked.why])],
+        }
+    }
+
+    fn leaver(&self) -> Option<Person> {
+        self.recorder.read(|s| s.request.person().cloned())
     }
 
     /// Rotates every secret that the leaver may know and that is not rotated yet, all at the same time.
     pub(in crate::engine) async fn rotate(&self) -> Result<(), Halt> {
-        let leaver = self.person();
+        let leaver = self.leaver();
         let mut rotations = Vec::new();
         for rotation in self.rotations() {
             match rotation {
@@ -87,7 +95,7 @@ impl Run<'_> {
             .iter()
             .flat_map(|(rotation, _)| rotation.everybody().map(|p| (p.place.id.clone(), Mutex::default())))
             .collect();
-        let leaver = &leaver;
+        let leaver = leaver.as_ref();
         let chains = staged.into_iter().map(|(rotation, stage)| {
             let links = rotation.everybody().map(|_| Mutex::default()).collect();
             Chain { rotation, stage, door: rotation.door(leaver), links, turns: &turns }
@@ -96,8 +104,10 @@ impl Run<'_> {
     }
 
     /// One secret, from looking ahead to proof.
-    async fn chain(&self, chain: &Chain<'_>, leaver: &Person) -> Result<(), Halt> {
+    async fn chain(&self, chain: &Chain<'_>, leaver: Option<&Person>) -> Result<(), Halt> {
         let (rotation, door) = (chain.rotation, &chain.door);
+        // Another run may be about to set a value of its own: two at once would each take the other's for the old one.
+        let _alone = self.engine.turn_of(&rotation.name).await;
         if self.recorder.read(|s| !s.doors.contains_key(&door.id)) {
             self.recorder.record(vec![discover::found(rotation.account(leaver))]).await?;
         }
@@ -290,7 +300,7 @@ impl Run<'_> {
             let cx = self.engine.cx(self.seed()?);
             let link = match connection.as_mut() {
                 Some(link) => link,
-                None => connection.insert(self.engine.open(&*participant.connector, &participant.place, &cx).await?),
+                None => connection.insert(self.reach(participant, &cx).await?),
             };
             let what = format!("{place}: {phase} of secret {}", rotation.name);
             self.engine.in_time(&what, PATIENCE, link.rotate(&turn, &cx)).await?.map_err(Halt::Place)
@@ -321,6 +331,19 @@ impl Run<'_> {
         }
     }
 
+    /// Connects to a participant's place. Where somebody leaves, a place counts as reached only when it was walked for that.
+    async fn reach(&self, participant: &Participant, cx: &Cx) -> Result<Box<dyn Link>, Halt> {
+        let (connector, place) = (&*participant.connector, &participant.place);
+        if !self.is_of_a_secret() {
+            return Ok(self.engine.open(connector, place, cx).await?);
+        }
+        let opened = self.open(connector, place, cx).await;
+        if let Err(Halt::Place(fault)) = &opened {
+            self.unreached(&place.id, fault.clone()).await?;
+        }
+        opened
+    }
+
     async fn failed(&self, chain: &Chain<'_>, index: usize, phase: Phase, fault: Fault) -> Result<(), Halt> {
         let rotation = chain.rotation;
         let participant = rotation.consumers.get(index).unwrap_or(&rotation.source);
@@ -346,10 +369,10 @@ impl Run<'_> {
 
     /// Says which rotations have stopped half way: what is set, and what is not.
     pub(in crate::engine) async fn note_half_rotated(&self) -> Result<(), Halt> {
-        let leaver = self.person();
+        let leaver = self.leaver();
         let mut findings = Vec::new();
         for rotation in self.rotations().into_iter().flatten() {
-            let door = rotation.door(&leaver).id;
+            let door = rotation.door(leaver.as_ref()).id;
             let half = self.recorder.read(|s| {
                 let set = rotation.source.step(&rotation.name, Phase::Set, &door).id;
                 let begun = s.step(&set).is_some_and(|s| s.attempts > 0);
