@@ -172,7 +172,7 @@ pub fn main() -> ExitCode {
 }
 
 /// Secrets are in our memory and environment: a crash must not leave them in a core file, and no process of the same user may look at them with
-/// ptrace or through /proc. tests/server/hardening.rs looks at /proc.
+/// ptrace or through /proc. tests/memory.rs looks.
 fn keep_memory_private() {
     if let Err(error) = nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_CORE, 0, 0) {
         eprintln!("warning: core dumps could not be switched off: {error}");
