@@ -100,12 +100,12 @@ async fn rotate(context: &Context, config: &Config) -> Result<Exit, Failure> {
                 None => "No recovery key opens it: offboard seal recovery makes one.\n".into(),
             };
             format!(
-                "The sealing key is {} now; {} is gone, and {} values were sealed anew{goes_on}.\n{recovery}\
+                "The sealing key is {} now; {} is gone. Sealed anew: {}{goes_on}.\n{recovery}\
                  Make a new copy of {} apart from the journal. Keep the old copy only as long as copies of the journal from \
                  before: nothing else opens with it.\n",
                 done.to,
                 done.from,
-                done.values,
+                render::values(done.values),
                 config.keys.display(),
             )
         },
@@ -141,19 +141,21 @@ impl Recovery {
 pub async fn recovery(context: &Context, journal: &Path, keys: &Path) -> Result<Recovery, Failure> {
     let (key, recipient) = RecoveryKey::generate()?;
     let text = key.to_text();
-    if !context.json {
-        context.write(&format!(
-            "The recovery key {}. It is shown this once, and kept nowhere:\n\n    {}\n\n\
-             Write it down and keep it away from this machine, where only those get it who may read every secret in the journal\n\
-             and sign for it: whoever has this key and a copy of the journal can do both. offboard seal recover --check tries it.\n\n",
-            recipient.id(),
-            text.expose_secret(),
-        ));
-    }
+    let show = || {
+        if !context.json {
+            context.write(&format!(
+                "The recovery key {}. It is shown this once, and kept nowhere:\n\n    {}\n\n\
+                 Write it down and keep it away from this machine, where only those get it who may read every secret in the journal\n\
+                 and sign for it: whoever has this key and a copy of the journal can do both. offboard seal recover --check tries it.\n\n",
+                recipient.id(),
+                text.expose_secret(),
+            ));
+        }
+    };
     let read = |path: &Path| guarded::read(path, Access::OwnerReads);
-    set_recovery(journal, keys, read, &recipient, clock()(), &actor().name)
+    set_recovery(journal, keys, read, &recipient, clock()(), &actor().name, show)
         .await
-        .map_err(|fault| in_use(fault, "that key opens nothing: forget it; then: offboard seal recovery"))?;
+        .map_err(|fault| in_use(fault, "then: offboard seal recovery"))?;
     Ok(Recovery { text, recipient })
 }
 
@@ -180,13 +182,13 @@ async fn get_back(context: &Context, config: &Config, file: Option<&Path>, check
     let (sealing, fingerprint) = (found.sealing_id(), found.fingerprint());
     context.print(
         |_| {
-            let what = match (check, recovered.unopened) {
-                (true, _) => "Nothing was written: this recovery key opens the journal's keys".to_string(),
-                (false, _) => format!("The keys are back in {}", config.keys.display()),
+            let what = match check {
+                true => "Nothing was written: this recovery key opens the journal's keys".to_string(),
+                false => format!("The keys are back in {}", config.keys.display()),
             };
             let unopened = match recovered.unopened {
                 0 => String::new(),
-                left => format!("{left} sealed values do not open with them.\n"),
+                left => format!("Not with them: {} open with other keys.\n", render::values(left)),
             };
             let rest = if check {
                 ""
@@ -195,9 +197,9 @@ async fn get_back(context: &Context, config: &Config, file: Option<&Path>, check
                  sealing key.\n"
             };
             format!(
-                "{what}: the sealing key {sealing}, with which {} sealed values open, and the signing key\n{fingerprint}: \
-                 compare that with a report.\n{unopened}{rest}",
-                recovered.opened,
+                "{what}.\nThe sealing key is {sealing}; {} open with it. The signing key's fingerprint, to compare with a report:\n\
+                 {fingerprint}\n{unopened}{rest}",
+                render::values(recovered.opened),
             )
         },
         || {

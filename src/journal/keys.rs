@@ -132,6 +132,12 @@ impl Keys {
             Fault::new(FaultKind::Misconfigured, format!("{}: {why}", folder.join(name).display()))
                 .hint("restore it from its backup, or with the recovery key: offboard seal recover")
         };
+        for name in [SEALING_KEY, SIGNING_KEY] {
+            let there = folder.join(name).symlink_metadata();
+            if there.is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound) {
+                return Err(fault(name, "is not there"));
+            }
+        }
         let sealing_key = |name: &str| {
             let bytes = Zeroizing::new(read(&folder.join(name))?);
             let bytes =

@@ -80,11 +80,13 @@ pub async fn rotate_sealing_key(
     }
     fail_point!("seal::noted");
     let mut values = 0;
+    let mut last = (String::new(), String::new());
     loop {
-        let rows = held.sealed_otherwise().await?;
-        if rows.is_empty() {
-            break;
-        }
+        // Those that the newest key has not sealed.
+        let header = held.keys.sealing().header();
+        let rows = page(&held.store, &mut held.connection, &last, &header).await?;
+        let Some((run, id, _)) = rows.last() else { break };
+        last = (run.0.clone(), id.0.clone());
         values += rows.len() as u64;
         let anew = rows.iter().map(|row| held.anew(row)).collect::<Result<Vec<_>, Fault>>()?;
         held.put(anew).await?;
@@ -97,7 +99,8 @@ pub async fn rotate_sealing_key(
     Ok(Rotated { from, to, values, continued, recovery })
 }
 
-/// Lets the recovery key of `recipient` open the journal's keys from now on, and no other one those that are made from now on.
+/// Lets the recovery key of `recipient` open the journal's keys from now on, and no other one those that are made from now on. Calls `show` when
+/// nothing but the disk can prevent it any more, and before it is so: one that nobody has read must not be the one that counts.
 ///
 /// # Errors
 /// The journal is in use, or does not verify; nothing has changed.
@@ -108,6 +111,7 @@ pub async fn set_recovery(
     recipient: &Recipient,
     at: Timestamp,
     by: &str,
+    show: impl FnOnce(),
 ) -> Result<(), Fault> {
     let mut held = Held::open(folder, || Keys::load(keys_folder, &read)).await?;
     held.must_verify().await?;
@@ -126,6 +130,7 @@ pub async fn set_recovery(
         rows.push(entry.row());
         entries.push(entry);
     }
+    show();
     held.put(rows).await?;
     held.close().await;
     Ok(())
@@ -185,12 +190,6 @@ impl Held {
     fn anew(&self, row: &Row) -> Result<Row, Fault> {
         let plaintext = self.opened(row)?;
         Ok((row.0.clone(), row.1.clone(), seal::seal(self.keys.sealing(), &row.0, &row.1, &plaintext)?))
-    }
-
-    /// Some of the values that the newest key has not sealed.
-    async fn sealed_otherwise(&mut self) -> Result<Vec<Row>, JournalError> {
-        let header = self.keys.sealing().header();
-        page(&self.store, &mut self.connection, &(String::new(), String::new()), &header).await
     }
 
     fn entry(

@@ -187,7 +187,7 @@ async fn killed_at_any_moment_of_a_rotation_every_value_opens() {
     let (run, ids) = filled(&first, MANY).await;
     let folder = first.keys().parent().unwrap().to_path_buf();
     let (key, recipient) = RecoveryKey::generate().unwrap();
-    set_recovery(&first.journal(), &first.keys(), read_file, &recipient, at(2), "ops").await.unwrap();
+    set_recovery(&first.journal(), &first.keys(), read_file, &recipient, at(2), "ops", || {}).await.unwrap();
 
     let moments = [
         "seal::made/1",
@@ -249,7 +249,7 @@ async fn lost_keys_come_back_with_the_recovery_key_and_with_no_other() {
     let (before, _) = RecoveryKey::generate().unwrap();
     let (old, old_recipient) = RecoveryKey::generate().unwrap();
     for recipient in [&old_recipient, &recipient] {
-        set_recovery(&room.journal(), &room.keys(), read_file, recipient, at(2), "ops").await.unwrap();
+        set_recovery(&room.journal(), &room.keys(), read_file, recipient, at(2), "ops", || {}).await.unwrap();
         is_sound(&room).await;
     }
     for other in [&before, &old] {
@@ -292,7 +292,7 @@ async fn keys_that_somebody_put_into_the_journal_are_not_recovered() {
     let (key, recipient) = RecoveryKey::generate().unwrap();
     for room in [&room, &theirs] {
         filled(room, 2).await;
-        set_recovery(&room.journal(), &room.keys(), read_file, &recipient, at(2), "ops").await.unwrap();
+        set_recovery(&room.journal(), &room.keys(), read_file, &recipient, at(2), "ops", || {}).await.unwrap();
     }
     let row = sqlite(
         &theirs,

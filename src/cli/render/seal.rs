@@ -28,15 +28,15 @@ pub fn seal(
             Some(noted) => format!(", noted {} by {}", when(noted.at), line(&noted.by)),
             None => String::new(),
         };
-        text.push_str(&format!("sealing key {}: {standing}, {} values{noted}\n", key.key, key.values));
+        text.push_str(&format!("sealing key {}: {standing}, {}{noted}\n", key.key, values(key.values)));
     }
     if let Some(current) = current.filter(|current| status.keys.iter().all(|key| key.key != **current)) {
-        text.push_str(&format!("sealing key {current}: in use, 0 values\n"));
+        text.push_str(&format!("sealing key {current}: in use, no values\n"));
     }
     if status.unnamed > 0 {
         text.push_str(&format!(
-            "{} values are from before keys had names; offboard seal rotate seals them anew.\n",
-            status.unnamed
+            "from before keys had names: {}; offboard seal rotate seals them anew\n",
+            values(status.unnamed)
         ));
     }
     if former.is_some() {
@@ -57,4 +57,13 @@ pub fn seal(
         text.push_str(&fault(unread, style));
     }
     text
+}
+
+/// So many sealed values.
+pub fn values(count: u64) -> String {
+    match count {
+        0 => "no values".into(),
+        1 => "1 value".into(),
+        more => format!("{more} values"),
+    }
 }
