@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// Where a secret's value comes from. The configuration holds references only, never values.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct SecretRef {
     /// A file that nobody but its owner may read; one trailing newline is dropped. Relative to `offboard.yaml`.
@@ -18,6 +18,9 @@ pub struct SecretRef {
     /// A command whose standard output is the value: a list, no shell. One trailing newline is dropped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<Vec<String>>,
+    /// A systemd credential: its name, as in `LoadCredential=` or `LoadCredentialEncrypted=` of the unit that runs offboard. One trailing newline is dropped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credential: Option<String>,
 }
 
 /// The name under which the journal keeps a sealed value.
