@@ -3,6 +3,7 @@
 pub mod fleet;
 pub mod guarded;
 pub mod ldap;
+pub mod reach;
 pub mod secret;
 pub mod shell;
 pub mod sql;

@@ -28,8 +28,8 @@ pub fn secret(secret: &SecretHealth, last: Option<&(Timestamp, RunId)>, now: Tim
     out.push_str(&format!("  {:<10} {}\n", "known to", line(&known_to(secret).join(", "))));
     for part in &secret.parts {
         let kind = match part.kind {
-            PartKind::Source => "source",
-            PartKind::Consumer => "consumer",
+            PartKind::Source | PartKind::SourceFile => "source",
+            PartKind::Consumer | PartKind::ConsumerPath => "consumer",
         };
         let well = match &part.fault {
             None => style.toned(Tone::Shut, "well"),

@@ -46,7 +46,7 @@ impl Engine {
                     }
                     Err(fault) => Some(fault),
                 };
-                parts.push(PartHealth { kind: PartKind::Consumer, what: participant.name(), fault });
+                parts.push(PartHealth { kind: participant.part.kind(), what: participant.name(), fault });
             }
             let fault = match ask(&rotation.source, old.as_ref()).await {
                 Ok(taken) => {
@@ -55,7 +55,8 @@ impl Engine {
                 }
                 Err(fault) => Some(fault),
             };
-            parts.insert(0, PartHealth { kind: PartKind::Source, what: rotation.source.name(), fault });
+            let (kind, what) = (rotation.source.part.kind(), rotation.source.name());
+            parts.insert(0, PartHealth { kind, what, fault });
             SecretHealth { name: name.clone(), secret: secret.clone(), parts, fault: None, findings }
         }))
         .await
