@@ -4,6 +4,7 @@ pub mod address;
 pub mod fleet;
 pub mod guarded;
 pub mod ldap;
+pub mod reach;
 pub mod resp;
 pub mod secret;
 pub mod shell;
