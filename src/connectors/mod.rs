@@ -86,6 +86,8 @@ registry! {
     postgres => Postgres,
     /// Unix hosts over SSH.
     ssh => Ssh,
+    /// OpenBao or HashiCorp Vault.
+    vault => Vault,
 }
 
 impl<'de> Deserialize<'de> for SystemSettings {

@@ -132,7 +132,8 @@ impl Run<'_> {
 
     /// That the place is reached, where that is not on record yet.
     pub(super) fn reached(&self, place: &Place) -> Option<Event> {
-        let is_news = |s: &RunState| s.places.get(&place.id).is_none_or(|p| p.reached_at.is_none() || p.unreached.is_some());
+        let is_news =
+            |s: &RunState| s.places.get(&place.id).is_none_or(|p| p.reached_at.is_none() || p.unreached.is_some());
         self.recorder.read(is_news).then(|| Event::Reached { place: place.id.clone() })
     }
 

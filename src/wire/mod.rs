@@ -2,6 +2,7 @@
 
 pub mod fleet;
 pub mod guarded;
+pub mod http;
 pub mod ldap;
 pub mod secret;
 pub mod shell;
