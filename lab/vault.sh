@@ -32,8 +32,7 @@ start_vault() {
   until_true 60 vault_speaks || { tail -n 20 "$LAB/log/vault"; return 1; }
   if [[ ! -e $LAB/vault/key ]]; then
     local said; said=$(vault_api PUT sys/init '{"secret_shares":1,"secret_threshold":1}') || return
-    (umask 077; sed 's/.*"keys":\["\([^"]*\)".*/\1/' <<<"$said" >"$LAB/vault/key"
-      sed 's/.*"root_token":"\([^"]*\)".*/X-Vault-Token: \1/' <<<"$said" >"$LAB/vault/header")
+    (umask 077; field keys "$said" >"$LAB/vault/key"; echo "X-Vault-Token: $(field root_token "$said")" >"$LAB/vault/header")
   fi
   vault_api PUT sys/unseal "{\"key\":\"$(<"$LAB/vault/key")\"}" >/dev/null && until_true 60 vault_api GET sys/health || return
   if [[ ! -e $LAB/vault/seeded ]]; then vault_seed && touch "$LAB/vault/seeded" || return; fi
@@ -42,13 +41,16 @@ start_vault() {
 # Sealed or not, it answers.
 vault_speaks() { vault_api GET sys/seal-status; }
 
+# field NAME JSON : the first text of that name, or the first of a list of texts.
+field() { local rest=${2#*\"$1\":}; rest=${rest#[}; rest=${rest#\"}; printf %s "${rest%%\"*}"; }
+
 # vault_user NAME PASSWORD POLICY
 vault_user() { vault_api POST "auth/userpass/users/$1" "{\"password\":\"$2\",\"token_policies\":\"$3\"}"; }
 
 # vault_secret_id USER MAIL : a SecretID of the shared role, which says whose it is; into the person's folder.
 vault_secret_id() {
   local said; said=$(vault_api POST auth/approle/role/ci/secret-id "{\"metadata\":\"{\\\"mail\\\":\\\"$2\\\"}\"}") || return
-  (umask 077; sed 's/.*"secret_id":"\([^"]*\)".*/\1/' <<<"$said" | tr -d '\n' >"$LAB/people/$1/vault-secret-id")
+  (umask 077; field secret_id "$said" >"$LAB/people/$1/vault-secret-id")
 }
 
 # vault_person USER MAIL

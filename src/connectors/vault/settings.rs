@@ -80,10 +80,10 @@ pub struct Settings {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca: Option<PathBuf>,
     /// How offboard logs in. Its own login is never touched.
-    pub login: Login,
+    pub login: Box<Login>,
     /// A login that must still get in when the leaver does not. Without one, offboard's own has to do. It is never touched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub control: Option<Login>,
+    pub control: Option<Box<Login>>,
 }
 
 fn root() -> Vec<String> {
@@ -93,7 +93,7 @@ fn root() -> Vec<String> {
 impl Settings {
     /// The files that these settings name, and who may have what on them.
     pub fn files(&self) -> Vec<(PathBuf, Access)> {
-        let secrets = self.login.secrets().chain(self.control.iter().flat_map(Login::secrets));
+        let secrets = self.login.secrets().chain(self.control.iter().flat_map(|control| control.secrets()));
         let secrets = secrets.filter_map(|secret| secret.file.clone()).map(|file| (file, Access::OwnerReads));
         self.ca.iter().map(|ca| (ca.clone(), Access::OwnerWrites)).chain(secrets).collect()
     }
