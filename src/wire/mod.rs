@@ -3,6 +3,7 @@
 pub mod address;
 pub mod fleet;
 pub mod guarded;
+pub mod http;
 pub mod ldap;
 pub mod reach;
 pub mod resp;

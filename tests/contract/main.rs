@@ -10,3 +10,4 @@ mod openvpn;
 mod postgres;
 mod ssh;
 mod suite;
+mod vault;

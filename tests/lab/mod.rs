@@ -226,7 +226,7 @@ impl Lab {
 
     /// Every secret that offboard itself uses.
     pub fn operator_secrets(&self) -> Vec<String> {
-        ["ldap", "ldap-control", "postgres", "postgres-control", "smtp"]
+        ["ldap", "ldap-control", "postgres", "postgres-control", "smtp", "vault", "vault-control"]
             .iter()
             .map(|name| std::fs::read_to_string(self.root.join("secrets").join(name)).unwrap().trim_end().to_string())
             .collect()
@@ -437,6 +437,53 @@ impl Lab {
         let mut session = session(format!("vpn {}", person.user), client, ask);
         assert!(session.is_alive(), "{} does not open", session.name);
         session
+    }
+
+    /// `bao`, the Vault's own client, with a token or without; what is secret among the arguments goes by standard input, as `-`.
+    pub fn bao(token: Option<&str>, arguments: &[&str], input: &str) -> Result<String, String> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let program = text(&run(Command::new(root.join("lab/bao")).arg("--check")).stdout);
+        let mut command = Command::new(program.trim_end());
+        command.args(arguments).env("BAO_ADDR", "https://vault.sunrise.test:8200");
+        let lab = PathBuf::from(std::env::var_os("LAB").unwrap());
+        command.env("BAO_CACERT", lab.join("ca.pem")).env("HOME", lab.join("tmp")).env("BAO_MAX_RETRIES", "0");
+        command.env("BAO_TOKEN", token.unwrap_or_default());
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("lab/deps installs bao");
+        let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+        let output = child.wait_with_output().unwrap();
+        if output.status.success() {
+            Ok(text(&output.stdout).trim_end().to_string())
+        } else {
+            Err(text(&output.stderr))
+        }
+    }
+
+    /// The same as the Vault's administrator.
+    pub fn bao_admin(&self, arguments: &[&str]) -> String {
+        let header = std::fs::read_to_string(self.root.join("vault/header")).unwrap();
+        let token = header.trim_end().trim_start_matches("X-Vault-Token: ");
+        Self::bao(Some(token), arguments, "").unwrap_or_else(|why| panic!("bao {arguments:?}: {why}"))
+    }
+
+    /// The person's login by password: the token.
+    pub fn bao_login(&self, user: &str, password: &str) -> Result<String, String> {
+        let path = format!("auth/userpass/login/{user}");
+        Self::bao(None, &["write", "-field=token", &path, "password=-"], password)
+    }
+
+    /// A login by a SecretID of the shared role: the token.
+    pub fn bao_role(&self, secret_id: &str) -> Result<String, String> {
+        Self::bao(None, &["write", "-field=token", "auth/approle/login", "role_id=ci", "secret_id=-"], secret_id)
+    }
+
+    /// Whether a token is alive.
+    pub fn bao_token(token: &str) -> bool {
+        Self::bao(Some(token), &["token", "lookup"], "").is_ok()
     }
 
     /// The VPN gateway, by its administrator: `lab/seed/gateway.sh`.
