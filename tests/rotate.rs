@@ -18,6 +18,8 @@ mod server;
 
 #[path = "rotate/alone.rs"]
 mod alone;
+#[path = "rotate/anywhere.rs"]
+mod anywhere;
 
 use lab::{Lab, LabPerson, LabService};
 use office::{Done, Office, all_shut, doors};

@@ -2,10 +2,13 @@
 
 use super::file::File;
 use crate::connector::Connector;
-use crate::model::{KeyFormat, PartKind, SecretConsumer, SystemName};
+use crate::model::{KeyFormat, PartKind, Period, SecretConsumer, SystemName};
 use crate::source::{Mistake, choices, did_you_mean, yaml};
 use std::collections::HashMap;
 use std::sync::Arc;
+
+/// The longest that sessions of the old value may go on after `set`.
+const LONGEST_OVERLAP: Period = Period::seconds(3600);
 
 /// A place in the document.
 type Path<'a> = Vec<yaml::Node<'a>>;
@@ -98,6 +101,15 @@ pub fn check(file: &File, document: &yaml::Document, mistakes: &mut Vec<Mistake>
             } else {
                 keys.insert(place, spot("key"));
             }
+        }
+        if secret.overlap.is_some_and(|overlap| overlap > LONGEST_OVERLAP) {
+            let path = at(name, &["overlap"]);
+            let title = "the old value may not be in use for so long";
+            mistakes.push(
+                document
+                    .error(&path, title, format!("at most `{LONGEST_OVERLAP}`"))
+                    .note("the run goes on until it is over, and sessions that the old value opened go on with it"),
+            );
         }
         let known = &secret.known_to;
         let lists = [("people", &known.people), ("departments", &known.departments), ("members-of", &known.members_of)];

@@ -23,10 +23,11 @@ pub use health::{PartHealth, SecretHealth};
 use super::Engine;
 use crate::connector::Connector;
 use crate::model::{
-    Account, Action, CouldRead, Door, DoorId, DoorKind, Fault, FaultKind, Identity, MatchRule, Owner, Part, Person,
-    Phase, Place, RunState, SecretName, SharedSecret, Step, StepId, short_id,
+    Account, Action, CouldRead, Door, DoorId, DoorKind, Fault, FaultKind, Identity, MatchRule, Owner, Part, Period,
+    Person, Phase, Place, RunState, SecretName, SharedSecret, Step, StepId, StepState, short_id,
 };
 use crate::playbook::Playbook;
+use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -46,6 +47,8 @@ pub(super) struct Rotation {
     why: Vec<String>,
     source: Participant,
     consumers: Vec<Participant>,
+    /// For how long after `set` the `finish` waits.
+    overlap: Option<Period>,
 }
 
 impl Participant {
@@ -134,33 +137,60 @@ impl Rotation {
 /// The first turn that is still to be taken in a rotation that has begun to set the new value. By the record alone: the secret may be gone from
 /// the configuration. Whoever was given up takes no part, and nobody does if that is the source.
 fn half_rotated(state: &RunState) -> Option<String> {
-    state.secrets.keys().filter_map(|id| state.doors.get(id)).map(|d| &d.door).find_map(|door| {
-        let begins = format!("{}: ", door.object);
-        // Of each turn: whose it is, its phase, and the step.
-        let turns = || {
-            state
-                .steps
-                .iter()
-                .filter(|s| s.step.action == Action::Rotate && s.step.shuts.contains(&door.id))
-                .filter_map(|s| {
-                    let words = s.step.object.strip_prefix(&begins)?;
-                    let (phase, key) = words.split_once(' ').unwrap_or((words, ""));
-                    Some(((&s.step.place, s.step.account.as_str(), key), phase.to_string(), s))
-                })
-        };
-        let source = (&door.place, door.account.as_str(), "");
-        let gone: Vec<_> = turns().filter(|(.., s)| s.waived.is_some()).map(|(who, ..)| who).collect();
-        let begun = turns().any(|(who, phase, s)| who == source && phase == Phase::Set.to_string() && s.attempts > 0);
-        if !begun || gone.contains(&source) {
-            return None;
-        }
-        let takes_part = turns().map(|(who, ..)| who).filter(|who| !gone.contains(who)).collect::<Vec<_>>();
-        let is_done = |who, wanted: &str| turns().any(|(w, phase, s)| w == who && phase == wanted && s.is_done());
-        PHASES[1..].iter().map(Phase::to_string).find_map(|phase| {
-            let left = takes_part.iter().find(|who| !is_done(**who, &phase))?;
-            Some(format!("`{phase}` of secret {} at {}", door.object, left.0))
-        })
+    let doors = state.secrets.keys().filter_map(|id| state.doors.get(id));
+    doors.map(|d| &d.door).find_map(|door| half_rotated_at(state, door))
+}
+
+fn half_rotated_at(state: &RunState, door: &Door) -> Option<String> {
+    let begins = format!("{}: ", door.object);
+    // Of each turn: whose it is, its phase, and the step.
+    let turns = || {
+        state.steps.iter().filter(|s| s.step.action == Action::Rotate && s.step.shuts.contains(&door.id)).filter_map(
+            |s| {
+                let words = s.step.object.strip_prefix(&begins)?;
+                let (phase, key) = words.split_once(' ').unwrap_or((words, ""));
+                Some(((&s.step.place, s.step.account.as_str(), key), phase.to_string(), s))
+            },
+        )
+    };
+    let source = (&door.place, door.account.as_str(), "");
+    let gone: Vec<_> = turns().filter(|(.., s)| s.waived.is_some()).map(|(who, ..)| who).collect();
+    let begun = turns().any(|(who, phase, s)| who == source && phase == Phase::Set.to_string() && s.attempts > 0);
+    if !begun || gone.contains(&source) {
+        return None;
+    }
+    let takes_part = turns().map(|(who, ..)| who).filter(|who| !gone.contains(who)).collect::<Vec<_>>();
+    let is_done = |who, wanted: &str| turns().any(|(w, phase, s)| w == who && phase == wanted && s.is_done());
+    PHASES[1..].iter().map(Phase::to_string).find_map(|phase| {
+        let left = takes_part.iter().find(|who| !is_done(**who, &phase))?;
+        Some(format!("`{phase}` of secret {} at {}", door.object, left.0))
     })
+}
+
+/// What a run has done to shared secrets: when the source took the new value, where the rotation is done; nothing, where it has stopped half
+/// way. What was not begun, or was done to a part of the participants only because the source was given up, is not among them.
+pub fn rotated(state: &RunState) -> Vec<(SecretName, Option<Timestamp>)> {
+    let doors = state.secrets.keys().filter_map(|id| state.doors.get(id)).map(|d| &d.door);
+    let of = |door: &Door| {
+        let name = SecretName(door.object.clone());
+        let at_source = |phase: Phase| {
+            let object = format!("{name}: {phase}");
+            let found = |s: &&StepState| {
+                s.step.action == Action::Rotate
+                    && s.step.object == object
+                    && s.step.place == door.place
+                    && s.step.account == door.account
+            };
+            state.steps.iter().find(found)
+        };
+        if half_rotated_at(state, door).is_some() {
+            return Some((name, None));
+        }
+        let finished = at_source(Phase::Finish).is_some_and(StepState::is_done);
+        let set = at_source(Phase::Set).and_then(|s| s.done_at).filter(|_| finished)?;
+        Some((name, Some(set)))
+    };
+    doors.filter_map(of).collect()
 }
 
 /// The stage in which the playbook rotates what the leaver knew, and whether it means systems of that family.
@@ -226,7 +256,8 @@ impl Engine {
         let source = Part::Source { account: secret.source.account.clone() };
         let source = at(&secret.source.system, secret.source.place.as_ref(), source)?;
         let consumers = secret.consumers.iter().map(|c| at(&c.system, Some(&c.place), Part::Consumer(c.clone())));
-        Ok(Rotation { name: name.clone(), why, source, consumers: consumers.collect::<Result<_, Fault>>()? })
+        let (consumers, overlap) = (consumers.collect::<Result<_, Fault>>()?, secret.overlap);
+        Ok(Rotation { name: name.clone(), why, source, consumers, overlap })
     }
 
     /// The accounts and steps of the secrets that `person` may know, for a draft: place, account, and steps with their stage.

@@ -7,6 +7,7 @@ mod event;
 mod fault;
 mod finding;
 mod mail;
+mod period;
 mod person;
 mod run;
 mod secret;
@@ -21,6 +22,7 @@ pub use event::{Actor, Clocks, Event, InputDigest, LookAt, Record, RunId, RunReq
 pub use fault::{Fault, FaultKind};
 pub use finding::{Finding, FindingKind};
 pub use mail::MailAddress;
+pub use period::Period;
 pub use person::{Fingerprint, Person, PersonId, WorkerStatus};
 pub use run::{Closing, DoorState, PlaceState, RunState, SecretState, StepProgress, StepState, Waiver};
 pub use secret::{

@@ -1,6 +1,6 @@
 //! References to secrets, and secrets that are shared. Values travel as `secrecy::SecretString` and are never part of the model.
 
-use super::{Person, PlaceId, SystemName};
+use super::{Period, Person, PlaceId, SystemName};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -46,6 +46,13 @@ pub struct SharedSecret {
     pub consumers: Vec<SecretConsumer>,
     /// Who may know it: when one of them leaves, it is rotated.
     pub known_to: KnownTo,
+    /// `offboard serve` rotates it when its value is so old, such as `90d`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotate_after: Option<Period>,
+    /// For so long after the source takes the new value, what the old one has opened for its programs may go on, such as `5m`; until they
+    /// all work with the new one if it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overlap: Option<Period>,
 }
 
 /// The account whose password it is.

@@ -1,7 +1,7 @@
 //! The store, on real files. What is counted here is what must never be done twice or lost.
 
 use super::*;
-use crate::model::{PersonId, RunId};
+use crate::model::{PersonId, RunId, SecretName};
 
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + seconds).unwrap()
@@ -172,6 +172,7 @@ async fn runs_are_known_by_person_without_regard_to_case() {
         ends: Some(at(5)),
         due: None,
         started: None,
+        rotated: vec![(SecretName("portal".into()), None)],
     };
     store.learn(&[(known.clone(), vec![])], None).await.unwrap();
     let withdrawn = Known { records: 4, phase: Phase::Withdrawn, ..known.clone() };

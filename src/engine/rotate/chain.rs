@@ -4,8 +4,8 @@ use super::{PHASES, Participant, Rotation, half_rotated, memberships, stage_for}
 use crate::connector::{Cx, KnownSecret, Link, Turn};
 use crate::engine::{Halt, Run, discover};
 use crate::model::{
-    Action, Door, DoorId, Event, Fault, FaultKind, Finding, FindingKind, Look, LookAt, Person, Phase, PlaceId, Seen,
-    StepId, StepProgress, Subject, Which,
+    Action, Door, DoorId, Event, Fault, FaultKind, Finding, FindingKind, Look, LookAt, Period, Person, Phase, PlaceId,
+    Seen, StepId, StepProgress, Subject, Which,
 };
 use futures::future::{join, join_all, try_join_all};
 use secrecy::{ExposeSecret, SecretString};
@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::sync::Mutex;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// How long the look before may hold the rotation up.
 const LOOK_BEFORE: Duration = Duration::from_secs(4);
@@ -124,6 +124,7 @@ impl Run<'_> {
         if !self.take(chain, Phase::Set, true).await? || !self.take(chain, Phase::Test, false).await? {
             return Ok(());
         }
+        self.overlap(chain).await;
         if !self.take(chain, Phase::Finish, true).await? {
             return Ok(());
         }
@@ -132,6 +133,20 @@ impl Run<'_> {
             Err(Halt::Place(_)) => Ok(()),
             other => other,
         }
+    }
+
+    /// Waits before `finish` for as long as was declared, counted from when the source took the new value, also after a crash in between. A clock
+    /// that was set back does not make it longer.
+    async fn overlap(&self, chain: &Chain<'_>) {
+        let Some(overlap) = chain.rotation.overlap.map(Period::duration) else { return };
+        let step = |phase| chain.rotation.source.step(&chain.rotation.name, phase, &chain.door.id).id;
+        let (set, finish) = (step(Phase::Set), step(Phase::Finish));
+        let begun = self.recorder.read(|s| s.step(&finish).is_some_and(|s| s.attempts > 0));
+        let set = self.recorder.read(|s| s.step(&set).and_then(|s| s.done_at)).filter(|_| !begun);
+        let Some(set) = set else { return };
+        fail::fail_point!("rotate::overlap");
+        let over = Duration::try_from(self.recorder.now().duration_since(set)).unwrap_or_default();
+        sleep(overlap.saturating_sub(over)).await;
     }
 
     /// `create` everywhere; then both values are sealed, and the door is looked at while the old one still opens it. Says whether the
