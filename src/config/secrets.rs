@@ -41,7 +41,47 @@ pub fn check(file: &File, document: &yaml::Document, mistakes: &mut Vec<Mistake>
         if source.account.trim().is_empty() || source.account.contains(char::is_control) {
             mistakes.push(document.error(&path, "a source without an account", "as the system calls it"));
         }
-        let mapped = |m: &crate::roster::Mapping| m.system == source.system && m.account == source.account;
+        let alternate = at(name, &["source", "alternate"]);
+        if let Some(other) = &source.alternate {
+            if other.trim().is_empty() || other.contains(char::is_control) || *other == source.account {
+                mistakes.push(document.error(
+                    &alternate,
+                    "an alternate needs an account of its own",
+                    "another one than `account`",
+                ));
+            }
+            let is_other = *other != source.account;
+            let other = (source.system.0.clone(), other.clone());
+            if let Some(first) = sources.get(&other) {
+                let first = document.spot(first, "and here");
+                mistakes.push(
+                    document.error(&alternate, "two secrets are the password of one account", "here").spot(first),
+                );
+            } else if is_other {
+                sources.insert(other, alternate);
+            }
+        }
+        for (item, consumer) in secret.consumers.iter().enumerate() {
+            match (&source.alternate, &consumer.user_key) {
+                (Some(_), None) => mistakes.push(
+                    document
+                        .error(
+                            &of_consumer(name, item, "key"),
+                            "which key of the file names the account?",
+                            "beside this one",
+                        )
+                        .help("where the source has an `alternate`, add `user-key`, such as `user-key: PGUSER`"),
+                ),
+                (None, Some(_)) => mistakes.push(document.error(
+                    &of_consumer(name, item, "user-key"),
+                    "the account does not change",
+                    "only where the source has an `alternate`",
+                )),
+                _ => {}
+            }
+        }
+        let own = |account: &str| account == source.account || source.alternate.as_deref() == Some(account);
+        let mapped = |m: &crate::roster::Mapping| m.system == source.system && own(&m.account);
         if let Some(item) = file.accounts.iter().position(mapped) {
             let first = document.spot(&["accounts".into(), item.into(), "account".into()], "a person's account");
             mistakes.push(
@@ -54,7 +94,8 @@ pub fn check(file: &File, document: &yaml::Document, mistakes: &mut Vec<Mistake>
         let protects = |p: &crate::roster::Protected| {
             p.kind == crate::roster::Protection::BreakGlass
                 && p.system == source.system
-                && p.account.eq_ignore_ascii_case(&source.account)
+                && (p.account.eq_ignore_ascii_case(&source.account)
+                    || source.alternate.as_ref().is_some_and(|other| p.account.eq_ignore_ascii_case(other)))
         };
         if let Some(item) = file.protected.iter().position(protects) {
             let first = document.spot(&["protected".into(), item.into(), "account".into()], "never touched");

@@ -66,6 +66,10 @@ pub struct SecretSource {
     pub place: Option<String>,
     /// The account as the system calls it.
     pub account: String,
+    /// A second account with the same rights: programs are moved from one to the other at each rotation, and the one that they leave gets a
+    /// password that nobody knows. So both of them always have one that no leaver can know, and no login ever fails in between.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alternate: Option<String>,
 }
 
 /// How a file with a key is written. docs/secrets.md says what of each is understood.
@@ -141,6 +145,9 @@ pub struct SecretConsumer {
     pub format: KeyFormat,
     /// The key in the file, such as `PGPASSWORD`. In INI, YAML and JSON the way to it: `database.password`, or a list of its parts. A number is an item of a list.
     pub key: KeyPath,
+    /// Where the source has an `alternate`: the key of the account's name in the same file, such as `PGUSER`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_key: Option<KeyPath>,
     /// The command that makes the program read the file again: a list, no shell.
     pub reload: Vec<String>,
     /// The command that succeeds when the program works: a list, no shell.
@@ -153,7 +160,16 @@ pub struct SecretConsumer {
 impl SecretConsumer {
     /// The way to the value, part by part.
     pub fn path(&self) -> Vec<String> {
-        match (&self.key, self.format) {
+        self.path_of(&self.key)
+    }
+
+    /// The way to the account's name, where accounts alternate.
+    pub fn user_path(&self) -> Option<Vec<String>> {
+        self.user_key.as_ref().map(|key| self.path_of(key))
+    }
+
+    fn path_of(&self, key: &KeyPath) -> Vec<String> {
+        match (key, self.format) {
             (KeyPath::Parts(parts), _) => parts.iter().map(ToString::to_string).collect(),
             (KeyPath::Dotted(key), KeyFormat::Env | KeyFormat::Properties) => vec![key.clone()],
             (KeyPath::Dotted(key), KeyFormat::Ini | KeyFormat::Yaml | KeyFormat::Json) => {
@@ -276,6 +292,11 @@ pub enum Part {
         /// As the system calls it.
         account: String,
     },
+    /// The other one of two accounts that alternate: programs log in with it until they are moved.
+    Former {
+        /// As the system calls it.
+        account: String,
+    },
     /// The program that logs in with it.
     Consumer(SecretConsumer),
 }
@@ -284,7 +305,7 @@ impl Part {
     /// What it is.
     pub fn kind(&self) -> PartKind {
         match self {
-            Self::Source { .. } => PartKind::Source,
+            Self::Source { .. } | Self::Former { .. } => PartKind::Source,
             Self::Consumer(_) => PartKind::Consumer,
         }
     }
@@ -292,7 +313,7 @@ impl Part {
     /// What of the place it is about: the account, or the file and the key.
     pub fn object(&self) -> (&str, String) {
         match self {
-            Self::Source { account } => (account, String::new()),
+            Self::Source { account } | Self::Former { account } => (account, String::new()),
             Self::Consumer(consumer) => (&consumer.file, consumer.key.to_string()),
         }
     }
@@ -340,6 +361,9 @@ pub struct Seen {
     /// Consumer, at `create`: the addresses that its logins come from.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<String>,
+    /// Consumer, at `create`, where two accounts alternate: the one that it logs in with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
     /// Source, at `create`: a keyed digest of what was stored there, to tell whether anybody has changed it since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<String>,
@@ -354,7 +378,9 @@ impl Seen {
         if !later.addresses.is_empty() {
             self.addresses.clone_from(&later.addresses);
         }
-        for (kept, new) in [(&mut self.before, &later.before), (&mut self.mark, &later.mark)] {
+        for (kept, new) in
+            [(&mut self.before, &later.before), (&mut self.mark, &later.mark), (&mut self.user, &later.user)]
+        {
             if new.is_some() {
                 kept.clone_from(new);
             }

@@ -125,6 +125,7 @@ fn wherever_it_is_killed_resume_ends_it_and_no_second_one_begins() {
         assert!(wrong == 0 && answers > 0, "{point}: {wrong} of {answers} requests failed");
         is_rotated(&lab, &service, &point);
         office.offboard(&["journal", "verify"]).expect(0);
+        lab.close(&service);
     }
 }
 

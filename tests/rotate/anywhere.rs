@@ -3,6 +3,7 @@
 //!
 //! `PROPTEST_CASES=100` makes more cases than the few that every test run can afford.
 
+use crate::alternate::{FIRST, is_moved, pair};
 use crate::lab::{Lab, LabService};
 use crate::office::{Done, Office, all_shut};
 use crate::{is_rotated, office, sealed};
@@ -44,6 +45,7 @@ enum Cut {
 struct Case {
     host: &'static str,
     leaves: bool,
+    alternates: bool,
     consumers: usize,
     /// How often each consumer's reload and health check fail, as far as there are so many.
     failing: Vec<(u32, u32)>,
@@ -59,8 +61,16 @@ fn case() -> impl Strategy<Value = Case> {
     ];
     let fails = prop_oneof![3 => Just(0u32), 2 => 1..=3u32, 1 => Just(1000u32)];
     let failing = vec((fails.clone(), fails), 3);
-    (select(&HOSTS[..]), any::<bool>(), 1..=3usize, failing, vec(cut, 1..=4))
-        .prop_map(|(host, leaves, consumers, failing, cuts)| Case { host, leaves, consumers, failing, cuts })
+    (select(&HOSTS[..]), any::<bool>(), any::<bool>(), 1..=3usize, failing, vec(cut, 1..=4)).prop_map(
+        |(host, leaves, alternates, consumers, failing, cuts)| Case {
+            host,
+            leaves,
+            alternates,
+            consumers,
+            failing,
+            cuts,
+        },
+    )
 }
 
 /// A consumer's file and its counters.
@@ -82,9 +92,10 @@ fn count(lab: &Lab, service: &LabService, failing: impl Iterator<Item = (u32, u3
 }
 
 /// The secret's consumers in offboard.yaml: each fails as it is told to.
-fn declare(office: &Office, lab: &Lab, service: &LabService, consumers: usize) {
+fn declare(office: &Office, lab: &Lab, service: &LabService, consumers: usize, alternates: bool) {
     let flaky = format!("/etc/sunrise/{}.flaky", service.name);
     lab.feed(service.host, &["sh", "-ec", &format!("cat >{flaky} && chmod 755 {flaky}")], FLAKY.as_bytes());
+    let user_key = if alternates { ", user-key: PGUSER" } else { "" };
     let mut entries = String::new();
     for item in 0..consumers {
         let own = file(service, item);
@@ -99,7 +110,7 @@ fn declare(office: &Office, lab: &Lab, service: &LabService, consumers: usize) {
         };
         let (of_reload, of_health) = (counter(service, item, "reload"), counter(service, item, "health"));
         entries.push_str(&format!(
-            "      - {{ system: fleet, place: {}.sunrise.test, file: {own}, key: PGPASSWORD, reload: [{flaky}, {of_reload}, {reload}], health: [{flaky}, {of_health}, {health}] }}\n",
+            "      - {{ system: fleet, place: {}.sunrise.test, file: {own}, key: PGPASSWORD{user_key}, reload: [{flaky}, {of_reload}, {reload}], health: [{flaky}, {of_health}, {health}] }}\n",
             service.host
         ));
     }
@@ -137,8 +148,11 @@ fn process(office: &Office, args: &[&str], cut: &Cut) -> Option<Done> {
 fn holds(lab: &Lab, case: &Case) -> Result<(), TestCaseError> {
     let leaver = if case.leaves { lab.person() } else { lab.active_person() };
     let service = lab.service(case.host);
-    let office = office(lab, &leaver, &[&service]);
-    declare(&office, lab, &service, case.consumers);
+    let (office, green) = match case.alternates {
+        true => pair(lab, &leaver, &service),
+        false => (office(lab, &leaver, &[&service]), String::new()),
+    };
+    declare(&office, lab, &service, case.consumers, case.alternates);
     let well = || (0..case.consumers).map(|_| (0, 0));
     count(lab, &service, well());
     // What fails at every try would be asked for until the deadline: such a process is cut off.
@@ -179,7 +193,12 @@ fn holds(lab: &Lab, case: &Case) -> Result<(), TestCaseError> {
     let (answers, wrong) = hammer.stop();
     prop_assert!(wrong == 0 && answers > 0, "{} of {} requests failed", wrong, answers);
     all_shut(&report);
-    is_rotated(lab, &service, &format!("{case:?}"));
+    if case.alternates {
+        // Only programs that were asked for it are moved, and each run moves them once.
+        is_moved(lab, &service, &green, &[(&service.role, &service.password), (&green, FIRST)], &format!("{case:?}"));
+    } else {
+        is_rotated(lab, &service, &format!("{case:?}"));
+    }
     let read = |item| {
         let text = String::from_utf8(lab.on(service.host, &["cat", &file(&service, item)]).stdout).unwrap();
         text.lines().find(|line| line.contains("PGPASSWORD=")).map(str::to_string)
@@ -187,11 +206,13 @@ fn holds(lab: &Lab, case: &Case) -> Result<(), TestCaseError> {
     for item in 1..case.consumers {
         prop_assert_eq!(read(item), read(0), "consumer {} has another value", item);
     }
-    prop_assert_eq!(sealed(&office), "2", "both values are kept until the last look");
+    let values = if case.alternates { "3" } else { "2" };
+    prop_assert_eq!(sealed(&office), values, "all values are kept until the last look");
     prop_assert_eq!(runs(&office).len(), 1);
     let leftovers = lab.on(service.host, &["sh", "-c", "ls -A /etc/sunrise | grep '^\\.'"]).stdout;
     prop_assert_eq!(String::from_utf8_lossy(&leftovers), "");
     office.offboard(&["journal", "verify"]).expect(0);
+    lab.close(&service);
     Ok(())
 }
 

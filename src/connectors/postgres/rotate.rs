@@ -29,9 +29,13 @@ const FRESH: (Duration, Duration) = (Duration::from_secs(10), Duration::from_mil
 
 /// See [`crate::connector::Link::rotate`].
 pub async fn rotate(link: &mut PgLink, turn: &Turn<'_>, cx: &Cx) -> Result<Taken, Fault> {
-    let Part::Source { account } = turn.part else {
-        return Err(Fault::new(FaultKind::Misconfigured, link.what(format!("{} a consumer", turn.phase)))
-            .because("a PostgreSQL role can be the source of a secret, not a consumer"));
+    let (account, former) = match turn.part {
+        Part::Source { account } => (account, false),
+        Part::Former { account } => (account, true),
+        Part::Consumer(_) => {
+            return Err(Fault::new(FaultKind::Misconfigured, link.what(format!("{} a consumer", turn.phase)))
+                .because("a PostgreSQL role can be the source of a secret, not a consumer"));
+        }
     };
     let cannot = format!("{} the password of role {account:?}", turn.phase);
     if link.us.standby {
@@ -60,6 +64,10 @@ pub async fn rotate(link: &mut PgLink, turn: &Turn<'_>, cx: &Cx) -> Result<Taken
     let source = Source { name: account, stored, cannot };
     match turn.phase {
         Phase::Create => create(link, &source, turn).await,
+        // Programs still log in with it.
+        Phase::Set | Phase::Test if former => Ok(Taken::new(Outcome::AlreadyDone)),
+        // Nobody is a consumer of it any more.
+        Phase::Finish if former => set(link, source, &Turn { consumers: &[], ..*turn }, cx).await,
         Phase::Set => set(link, source, turn, cx).await,
         Phase::Test => test(link, &source, turn).await,
         Phase::Finish => finish(link, &source, turn).await,
