@@ -16,6 +16,7 @@
 mod alone;
 mod chain;
 mod health;
+mod links;
 
 pub use alone::{DraftRotation, rotation_playbook};
 pub use health::{PartHealth, SecretHealth};

@@ -1,5 +1,6 @@
 //! The chain of one secret, as a run walks it: turn by turn, journaled before and after.
 
+use super::links::{Lent, Links};
 use super::{PHASES, Participant, Rotation, half_rotated, memberships, stage_for};
 use crate::connector::{Cx, KnownSecret, Link, Turn};
 use crate::engine::{Halt, Run, Values, discover};
@@ -9,10 +10,8 @@ use crate::model::{
 };
 use futures::future::{join_all, try_join_all};
 use secrecy::{ExposeSecret, SecretString};
-use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
-use tokio::sync::Mutex;
 use tokio::time::{sleep, timeout};
 
 /// How long the look before may hold the rotation up.
@@ -30,17 +29,11 @@ enum Turned {
     Waived,
 }
 
-/// A participant's connection, once there is one.
-type Connection = Option<Box<dyn Link>>;
-
 /// What the chain of one secret needs.
 struct Chain<'a> {
     rotation: Rotation,
     stage: String,
-    /// By participant, as they are numbered: the consumers in their order, then whoever checks the value.
-    links: Vec<Mutex<Connection>>,
-    /// Files are written one at a time at each place.
-    turns: &'a BTreeMap<PlaceId, Mutex<()>>,
+    links: &'a Links,
 }
 
 impl Run<'_> {
@@ -98,15 +91,10 @@ impl Run<'_> {
             }
         }
         self.note(left).await?;
-        let turns: BTreeMap<PlaceId, Mutex<()>> = staged
-            .iter()
-            .flat_map(|(rotation, _)| rotation.everybody().map(|p| (p.place.id.clone(), Mutex::default())))
-            .collect();
+        let places = staged.iter().flat_map(|(rotation, _)| rotation.everybody().map(|p| p.place.id.clone()));
+        let links = Links::new(places);
         let leaver = leaver.as_ref();
-        let chains = staged.into_iter().map(|(rotation, stage)| {
-            let links = rotation.everybody().map(|_| Mutex::default()).collect();
-            Chain { rotation, stage, links, turns: &turns }
-        });
+        let chains = staged.into_iter().map(|(rotation, stage)| Chain { rotation, stage, links: &links });
         try_join_all(chains.map(|chain| self.chain(chain, leaver))).await.map(|_| ())
     }
 
@@ -251,14 +239,23 @@ impl Run<'_> {
         self.recorder.read(|s| {
             doors.retain(|door| s.doors.get(&door.id).is_some_and(|d| d.before.is_none() && d.after.is_none()));
         });
-        let mut connection = chain.links[chain.rotation.consumers.len()].lock().await;
-        let Some(link) = connection.as_mut().filter(|_| !doors.is_empty()) else { return Ok(()) };
-        link.keep(self.known_secrets(&chain.rotation.source.place.id));
+        if doors.is_empty() {
+            return Ok(());
+        }
         let cx = self.engine.cx(self.seed()?);
+        let source = &chain.rotation.source;
+        let mut lent = chain.links.lend(&source.place.id).await;
+        let link = match self.connected(&mut lent, source, &cx).await {
+            Ok(link) => link,
+            // Then it is not looked at before; the step that comes next says why.
+            Err(Halt::Place(_)) => return Ok(()),
+            Err(journal) => return Err(journal),
+        };
+        link.keep(self.known_secrets(&source.place.id));
         let looks = match timeout(LOOK_BEFORE, link.look(&doors, false, &cx)).await {
             Ok(looks) => looks,
             Err(_) => {
-                *connection = None;
+                lent.link = None;
                 doors.iter().map(|_| Look::unproven("the look took too long")).collect()
             }
         };
@@ -294,7 +291,7 @@ impl Run<'_> {
         Ok(done)
     }
 
-    /// One turn of one participant, journaled before and after; `index` as in [`Chain::links`]. What is done is not done again, but for `create`,
+    /// One turn of one participant, journaled before and after; `index` as in [`Rotation::numbered`]. What is done is not done again, but for `create`,
     /// which looks anew for as long as nothing was set.
     async fn turn(
         &self,
@@ -324,11 +321,11 @@ impl Run<'_> {
             return Ok(Turned::Failed);
         }
         let place = &participant.place.id;
-        let _one_at_a_time = match chain.turns.get(place) {
-            // `finish` clears away what a `set` may just be writing.
-            Some(turns) if matches!(phase, Phase::Set | Phase::Finish) => Some(turns.lock().await),
-            _ => None,
+        let _one_at_a_time = match phase {
+            Phase::Set | Phase::Finish => Some(chain.links.write(place).await),
+            Phase::Create | Phase::Test => None,
         };
+        let mut lent = chain.links.lend(place).await;
         self.recorder
             .record(vec![
                 Event::Planned { stage: chain.stage.clone(), steps: vec![step.clone()] },
@@ -363,13 +360,9 @@ impl Run<'_> {
             seen: &seen,
             consumers: &consumers,
         };
-        let mut connection = chain.links[index].lock().await;
         let work = async {
             let cx = self.engine.cx(self.seed()?);
-            let link = match connection.as_mut() {
-                Some(link) => link,
-                None => connection.insert(self.reach(participant, &cx).await?),
-            };
+            let link = self.connected(&mut lent, participant, &cx).await?;
             let what = format!("{place}: {phase} of secret {}", rotation.name);
             self.engine.in_time(&what, PATIENCE, link.rotate(&turn, &cx)).await?.map_err(Halt::Place)
         };
@@ -389,13 +382,26 @@ impl Run<'_> {
             Err(Halt::Place(fault)) => {
                 // A connection that broke or hangs is in the middle of something.
                 if fault.kind == FaultKind::Unreachable {
-                    *connection = None;
+                    lent.link = None;
                 }
-                drop(connection);
+                drop(lent);
                 self.failed(chain, index, phase, fault).await?;
                 Ok(Turned::Failed)
             }
             Err(journal) => Err(journal),
+        }
+    }
+
+    /// The connection that is lent, made if it has to be.
+    async fn connected<'l>(
+        &self,
+        lent: &'l mut Lent<'_>,
+        participant: &Participant,
+        cx: &Cx,
+    ) -> Result<&'l mut Box<dyn Link>, Halt> {
+        match &mut lent.link {
+            Some(link) => Ok(link),
+            none => Ok(none.insert(self.reach(participant, cx).await?)),
         }
     }
 
