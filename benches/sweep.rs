@@ -86,4 +86,3 @@ fn ldapsearch(folder: &Path) -> Command {
     command.env("LDAPTLS_CACERT", folder.join("ca.pem"));
     command
 }
-

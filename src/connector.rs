@@ -154,6 +154,8 @@ pub struct Turn<'a> {
     pub old: Option<&'a SecretString>,
     /// The new value; nothing at `create`.
     pub new: Option<&'a SecretString>,
+    /// For a consumer, where two accounts alternate: the one that it is to log in with from now on. Nothing at `create`.
+    pub user: Option<&'a str>,
     /// What this participant saw in earlier phases.
     pub seen: &'a Seen,
     /// For the source: every consumer by name, and the addresses that its logins come from.

@@ -4,11 +4,14 @@ mod shape;
 
 use super::file::File;
 use crate::connector::Connector;
-use crate::model::{HealthChecks, PartKind, SecretName, SharedSecret, SystemName};
+use crate::model::{HealthChecks, PartKind, Period, SecretName, SharedSecret, SystemName};
 use crate::source::{Mistake, choices, did_you_mean, yaml};
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
+
+/// The longest that sessions of the old value may go on after `set`.
+const LONGEST_OVERLAP: Period = Period::seconds(3600);
 
 /// A place in the document.
 type Path<'a> = Vec<yaml::Node<'a>>;
@@ -43,8 +46,47 @@ pub fn check(file: &File, document: &yaml::Document, mistakes: &mut Vec<Mistake>
         // What the source is there: an account, or the file of a program.
         let object = source.account.as_ref().or(source.file.as_ref()).cloned().unwrap_or_default();
         let path = at(name, &["source", if source.account.is_some() { "account" } else { "file" }]);
-        let mapped =
-            |m: &crate::roster::Mapping| m.system == source.system && source.account.as_ref() == Some(&m.account);
+        let alternate = at(name, &["source", "alternate"]);
+        if let Some(other) = &source.alternate {
+            if other.trim().is_empty() || other.contains(char::is_control) || source.account.as_ref() == Some(other) {
+                mistakes.push(document.error(
+                    &alternate,
+                    "an alternate needs an account of its own",
+                    "another one than `account`",
+                ));
+            }
+            let is_other = source.account.as_ref() != Some(other);
+            let other = (source.system.0.clone(), String::new(), other.clone(), String::new());
+            if let Some(first) = sources.get(&other) {
+                let first = document.spot(first, "and here");
+                mistakes.push(
+                    document.error(&alternate, "two secrets are the password of one account", "here").spot(first),
+                );
+            } else if is_other {
+                sources.insert(other, alternate);
+            }
+        }
+        for (item, consumer) in secret.consumers.iter().enumerate() {
+            match (&source.alternate, &consumer.user_key) {
+                (Some(_), None) => mistakes.push(
+                    document
+                        .error(
+                            &of_consumer(name, item, "key"),
+                            "which key of the file names the account?",
+                            "beside this one",
+                        )
+                        .help("where the source has an `alternate`, add `user-key`, such as `user-key: PGUSER`"),
+                ),
+                (None, Some(_)) => mistakes.push(document.error(
+                    &of_consumer(name, item, "user-key"),
+                    "the account does not change",
+                    "only where the source has an `alternate`",
+                )),
+                _ => {}
+            }
+        }
+        let own = |account: &String| [&source.account, &source.alternate].iter().any(|own| own.as_ref() == Some(account));
+        let mapped = |m: &crate::roster::Mapping| m.system == source.system && own(&m.account);
         if let Some(item) = file.accounts.iter().position(mapped) {
             let first = document.spot(&["accounts".into(), item.into(), "account".into()], "a person's account");
             mistakes.push(
@@ -57,7 +99,9 @@ pub fn check(file: &File, document: &yaml::Document, mistakes: &mut Vec<Mistake>
         let protects = |p: &crate::roster::Protected| {
             p.kind == crate::roster::Protection::BreakGlass
                 && p.system == source.system
-                && source.account.as_ref().is_some_and(|account| p.account.eq_ignore_ascii_case(account))
+                && [&source.account, &source.alternate]
+                    .iter()
+                    .any(|own| own.as_ref().is_some_and(|account| p.account.eq_ignore_ascii_case(account)))
         };
         if let Some(item) = file.protected.iter().position(protects) {
             let first = document.spot(&["protected".into(), item.into(), "account".into()], "never touched");
@@ -114,6 +158,15 @@ pub fn check(file: &File, document: &yaml::Document, mistakes: &mut Vec<Mistake>
             } else {
                 keys.insert(place, spot("key"));
             }
+        }
+        if secret.overlap.is_some_and(|overlap| overlap > LONGEST_OVERLAP) {
+            let path = at(name, &["overlap"]);
+            let title = "the old value may not be in use for so long";
+            mistakes.push(
+                document
+                    .error(&path, title, format!("at most `{LONGEST_OVERLAP}`"))
+                    .note("the run goes on until it is over, and sessions that the old value opened go on with it"),
+            );
         }
         let known = &secret.known_to;
         let lists = [("people", &known.people), ("departments", &known.departments), ("members-of", &known.members_of)];

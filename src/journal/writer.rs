@@ -134,7 +134,9 @@ impl Writer {
         while closing.is_none() && messages.recv_many(&mut received, GROUP).await > 0 {
             if came.len() == SIBLINGS && came[0].elapsed() < BUSY {
                 sleep(GATHER).await;
-                while received.len() < GROUP && let Ok(message) = messages.try_recv() {
+                while received.len() < GROUP
+                    && let Ok(message) = messages.try_recv()
+                {
                     received.push(message);
                 }
             }

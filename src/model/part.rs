@@ -18,6 +18,10 @@ pub struct SecretSource {
     /// The account as the system calls it. Not with `file`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account: Option<String>,
+    /// A second account with the same rights: programs are moved from one to the other at each rotation, and the one that they leave gets a
+    /// password that nobody knows. So both of them always have one that no leaver can know, and no login ever fails in between.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alternate: Option<String>,
     /// A file that the program which checks the value reads it from: an absolute path on the host. Not with `account`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
@@ -60,6 +64,9 @@ pub struct SecretConsumer {
     /// The key in the file, such as `PGPASSWORD`, or of the path. In INI, YAML and JSON the way to it: `database.password`, or a list of its parts.
     /// A number is an item of a list.
     pub key: KeyPath,
+    /// Where the source has an `alternate`: the key of the account's name in the same file, such as `PGUSER`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_key: Option<KeyPath>,
     /// The command that makes the program read the file again: a list, no shell. Not with `path`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reload: Vec<String>,
@@ -151,6 +158,8 @@ pub struct KeptFile {
     pub format: KeyFormat,
     /// The key in it.
     pub key: KeyPath,
+    /// The key of the account's name, where accounts alternate.
+    pub user_key: Option<KeyPath>,
     /// The command that makes the program read it again.
     pub reload: Vec<String>,
     /// How one sees that the program works.
@@ -165,6 +174,11 @@ impl KeptFile {
     /// The way to the value, part by part.
     pub fn path(&self) -> Vec<String> {
         self.key.parts(self.format)
+    }
+
+    /// The way to the account's name, where accounts alternate.
+    pub fn user_path(&self) -> Option<Vec<String>> {
+        self.user_key.as_ref().map(|key| key.parts(self.format))
     }
 }
 
@@ -203,6 +217,11 @@ pub enum Part {
         /// As the system calls it.
         account: String,
     },
+    /// The other one of two accounts that alternate: programs log in with it until they are moved.
+    Former {
+        /// As the system calls it.
+        account: String,
+    },
     /// The file from which the program that checks the value reads it.
     SourceFile(KeptFile),
     /// The program that logs in with it, and its file.
@@ -215,7 +234,7 @@ impl Part {
     /// What it is.
     pub fn kind(&self) -> PartKind {
         match self {
-            Self::Source { .. } => PartKind::Source,
+            Self::Source { .. } | Self::Former { .. } => PartKind::Source,
             Self::SourceFile(_) => PartKind::SourceFile,
             Self::Consumer(_) => PartKind::Consumer,
             Self::ConsumerPath(_) => PartKind::ConsumerPath,
@@ -226,7 +245,7 @@ impl Part {
     /// be told from others.
     pub fn object(&self) -> (&str, String) {
         match self {
-            Self::Source { account } => (account, String::new()),
+            Self::Source { account } | Self::Former { account } => (account, String::new()),
             Self::SourceFile(kept) => (&kept.file, String::new()),
             Self::Consumer(kept) => (&kept.file, kept.key.to_string()),
             Self::ConsumerPath(kept) => (&kept.path, kept.key.to_string()),
@@ -236,7 +255,7 @@ impl Part {
     /// How one sees that the program works; an account has none.
     pub fn health(&self) -> Option<&HealthChecks> {
         match self {
-            Self::Source { .. } => None,
+            Self::Source { .. } | Self::Former { .. } => None,
             Self::SourceFile(kept) | Self::Consumer(kept) => Some(&kept.health),
             Self::ConsumerPath(kept) => Some(&kept.health),
         }
@@ -252,6 +271,7 @@ impl SecretSource {
                 file: file.clone(),
                 format: self.format.unwrap_or_default(),
                 key: key.clone(),
+                user_key: None,
                 reload: self.reload.clone(),
                 health: self.health.clone().unwrap_or_default(),
                 from: Vec::new(),
@@ -272,6 +292,7 @@ impl SecretConsumer {
                 file: file.clone(),
                 format: self.format.unwrap_or_default(),
                 key,
+                user_key: self.user_key.clone(),
                 reload: self.reload.clone(),
                 health,
                 from,

@@ -1,6 +1,6 @@
 //! References to secrets, and secrets that are shared. Values travel as `secrecy::SecretString` and are never part of the model.
 
-use super::{Person, PlaceId, SecretConsumer, SecretSource};
+use super::{Period, Person, PlaceId, SecretConsumer, SecretSource};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -49,6 +49,13 @@ pub struct SharedSecret {
     pub consumers: Vec<SecretConsumer>,
     /// Who may know it: when one of them leaves, it is rotated.
     pub known_to: KnownTo,
+    /// `offboard serve` rotates it when its value is so old, such as `90d`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotate_after: Option<Period>,
+    /// For so long after the source takes the new value, what the old one has opened for its programs may go on, such as `5m`; until they
+    /// all work with the new one if it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overlap: Option<Period>,
 }
 
 /// Who may know a secret, besides those who could read it where it is kept. Any of the three is enough.
@@ -188,6 +195,9 @@ pub struct Seen {
     /// Consumer, at `create`: the addresses that its logins come from.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<String>,
+    /// Consumer, at `create`, where two accounts alternate: the one that it logs in with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
     /// Source, at `create`: a keyed digest of what was stored there, to tell whether anybody has changed it since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<String>,
@@ -202,7 +212,9 @@ impl Seen {
         if !later.addresses.is_empty() {
             self.addresses.clone_from(&later.addresses);
         }
-        for (kept, new) in [(&mut self.before, &later.before), (&mut self.mark, &later.mark)] {
+        for (kept, new) in
+            [(&mut self.before, &later.before), (&mut self.mark, &later.mark), (&mut self.user, &later.user)]
+        {
             if new.is_some() {
                 kept.clone_from(new);
             }

@@ -231,6 +231,10 @@ of_secrets! {
     secret_known_to_a_stranger: "people: [E1042]" => "people: [E1042, E1024]",
     secret_with_a_value: "key: PGPASSWORD" => "key: PGPASSWORD, value: hunter2",
     name_of_a_secret: "portal-db:" => "portal db:",
+    overlap_of_a_day: "    known-to" => "    overlap: 1d\n    known-to",
+    alternate_without_a_user_key: "account: portal_app" => "account: portal_app, alternate: portal_green",
+    user_key_without_an_alternate: "key: PGPASSWORD" => "key: PGPASSWORD, user-key: PGUSER",
+    alternate_that_is_no_other: "account: portal_app }\n    consumers:\n      - { system: fleet, place: web1.example.test, file: /etc/portal.env, key: PGPASSWORD" => "account: portal_app, alternate: portal_app }\n    consumers:\n      - { system: fleet, place: web1.example.test, file: /etc/portal.env, key: PGPASSWORD, user-key: PGUSER",
 }
 
 #[test]

@@ -536,6 +536,12 @@ impl Lab {
         line.split('"').nth(quote).unwrap().to_string()
     }
 
+    /// Ends a service that a test needs no more: each keeps connections to the database open, and there are not many.
+    pub fn close(&self, service: &LabService) {
+        let kill = format!("read -r pid </run/portal-{}.pid && kill $pid", service.name);
+        assert!(self.on(service.host, &["sh", "-ec", &kill]).status.success());
+    }
+
     /// Whether the service answers with the number of patients.
     pub fn answers(&self, service: &LabService) -> bool {
         let url = format!("http://127.0.0.1:{}/patients/count", service.port);

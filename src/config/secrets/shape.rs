@@ -43,6 +43,10 @@ pub fn source(document: &yaml::Document, source: &SecretSource, spot: Spot, mist
         ),
         (None, Some(_)) => match source.part() {
             Some(Part::SourceFile(kept)) => {
+                if source.alternate.is_some() {
+                    let title = "a file has no `alternate`: that belongs to an account";
+                    mistakes.push(document.error(&spot("alternate"), title, "leave it out"));
+                }
                 if source.place.is_none() {
                     let title = "a file without its host";
                     mistakes.push(document.error(&spot("place"), title, "`place` belongs here"));

@@ -48,6 +48,8 @@ pub(super) async fn rotate(link: &mut SshLink, turn: &Turn<'_>) -> Result<Taken,
 struct Held {
     file: Zeroizing<Vec<u8>>,
     value: SecretString,
+    /// The account's name beside it, where two alternate.
+    user: Option<String>,
     addresses: Vec<String>,
 }
 
@@ -70,6 +72,10 @@ impl<'t> Work<'_, 't> {
         // What could not be written later must not be found out when the source has the new value.
         keyfile::try_out(self.consumer.format, &held.file, &self.consumer.path())
             .map_err(|why| self.fault(FaultKind::Misconfigured, why).hint(MEND))?;
+        if let Some(path) = self.consumer.user_path() {
+            keyfile::try_out(self.consumer.format, &held.file, &path)
+                .map_err(|why| self.fault(FaultKind::Misconfigured, format!("the account's name: {why}")).hint(MEND))?;
+        }
         self.is_healthy(Duration::ZERO).await?;
         let mut taken = Taken::new(Outcome::Done { note: "it stands there once, can be replaced, and the program is healthy".into() });
         let own = self.consumer.from.iter().map(ToString::to_string);
@@ -79,6 +85,7 @@ impl<'t> Work<'_, 't> {
         taken.seen.addresses.sort();
         taken.seen.addresses.dedup();
         taken.value = Some(held.value);
+        taken.seen.user = held.user;
         let call = format!("{}WATCHING=", watch(std::slice::from_ref(&self.consumer.file)));
         taken.findings = self.link.call(&call, Survey::default()).await?.watched.open_to_all(&self.link.host.place);
         Ok(taken)
@@ -88,9 +95,9 @@ impl<'t> Work<'_, 't> {
         let new = self.new_value()?;
         let held = self.read().await?;
         let mut note = String::new();
-        if held.value.expose_secret() != new.expose_secret() {
+        if held.value.expose_secret() != new.expose_secret() || !self.is_user(&held) {
             // A late set must not write over what somebody has put there since.
-            if self.turn.old.is_none_or(|old| old.expose_secret() != held.value.expose_secret()) {
+            if self.turn.old.is_none_or(|old| old.expose_secret() != held.value.expose_secret()) || held.user != self.turn.seen.user {
                 return Err(self
                     .fault(FaultKind::Protected, "somebody else has changed the value there: it is left as they set it")
                     .hint("compare it with the source; give it the current value by hand, then waive this step"));
@@ -112,7 +119,7 @@ impl<'t> Work<'_, 't> {
     async fn test(&mut self) -> Result<Taken, Fault> {
         let new = self.new_value()?;
         let held = self.read().await?;
-        if held.value.expose_secret() != new.expose_secret() {
+        if held.value.expose_secret() != new.expose_secret() || !self.is_user(&held) {
             return Err(self
                 .fault(FaultKind::Protected, "somebody else has changed the value there since this run set it")
                 .hint("give it the current value by hand, then waive this step"));
@@ -127,6 +134,11 @@ impl<'t> Work<'_, 't> {
         self.answer(&call).await?;
         self.is_healthy(RECOVERY.0).await?;
         Ok(Taken::new(Outcome::Done { note: "healthy after the old sessions have ended".into() }))
+    }
+
+    /// Whether the file names the account that it is to name.
+    fn is_user(&self, held: &Held) -> bool {
+        self.turn.user.is_none() || held.user.as_deref() == self.turn.user
     }
 
     fn new_value(&self) -> Result<&'t SecretString, Fault> {
@@ -147,12 +159,25 @@ impl<'t> Work<'_, 't> {
             .map_err(|why| self.fault(FaultKind::Misconfigured, why).hint(MEND))?;
         let value = SecretString::from(found.value.as_str());
         self.read = vec![SecretString::from(found.raw.as_str()), value.clone()];
-        Ok(Held { file, value, addresses: answer.addresses })
+        let user = match self.consumer.user_path() {
+            Some(path) => {
+                let found = keyfile::find(self.consumer.format, &file, &path);
+                let found = found
+                    .map_err(|why| self.fault(FaultKind::Misconfigured, format!("the account's name: {why}")).hint(MEND))?;
+                Some(found.value.to_string())
+            }
+            None => None,
+        };
+        Ok(Held { file, value, user, addresses: answer.addresses })
     }
 
     async fn put(&mut self, held: &Held, new: &SecretString) -> Result<(), Fault> {
-        let edited = keyfile::replace(self.consumer.format, &held.file, &self.consumer.path(), new.expose_secret())
+        let mut edited = keyfile::replace(self.consumer.format, &held.file, &self.consumer.path(), new.expose_secret())
             .map_err(|why| self.fault(FaultKind::Unexpected, why))?;
+        if let (Some(path), Some(user)) = (self.consumer.user_path(), self.turn.user) {
+            edited = keyfile::replace(self.consumer.format, &edited, &path, user)
+                .map_err(|why| self.fault(FaultKind::Unexpected, why))?;
+        }
         let base64 = Zeroizing::new(STANDARD.encode(&*edited));
         let (path, tag) = (quoted(&self.consumer.file), self.tag());
         let (was, will_be) = (Digest::of(&held.file), Digest::of(&edited));
