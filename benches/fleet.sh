@@ -1,6 +1,7 @@
 #!/bin/bash
 # benches/fleet.sh FOLDER COUNT : COUNT sshd on 127.0.1.11 and up, port 22, until standard input ends. Run by benches/fleet.rs inside the
-# lab, whose network nobody else sees. They share one small passwd of their own: nothing of the machine's is read or changed.
+# lab, whose network nobody else sees. They share one small passwd of their own: nothing of the machine's is read or changed. Each has
+# its own processes, as hosts do: one that saw the sessions of all fifty would have fifty times as much to read.
 #
 # FOLDER gets known_hosts and for each host I/keys/USER, which is all that its sshd reads for USER: `root` with FOLDER/operator.pub,
 # `deploy` with FOLDER/deploy.keys.
@@ -46,9 +47,14 @@ PrintMotd no
 PrintLastLog no
 MaxStartups 100:30:200
 END
-  /usr/sbin/sshd -f "$host/sshd_config" -E "$host/log"
+  # bash reaps whoever loses its parent, and ends with standard input.
+  unshare --mount --pid --fork --kill-child --mount-proc \
+    bash -c '/usr/sbin/sshd -f "$1/sshd_config" -E "$1/log" && cat >/dev/null' host "$host" <&0 &
   echo "$address $(cut -d' ' -f1,2 "$folder/host_key.pub")" >>"$folder/known_hosts"
 done
+for ((i = 1; i <= count; i++)); do
+  until [[ -s $folder/$i/pid ]]; do sleep 0.02; done
+done
 touch "$folder/up"
-# bash reaps whoever loses its parent; the kernel takes everything away with it.
+# The kernel takes everything away with this process, the first of its namespace.
 cat >/dev/null

@@ -22,6 +22,7 @@ mod report;
 mod reschedule;
 mod restore;
 mod resume;
+mod rotate;
 mod run;
 mod seal;
 mod secrets;
@@ -89,6 +90,8 @@ enum Command {
     Waive(waive::Args),
     /// List shared secrets: who may know them, when they were rotated, and whether they could be.
     Secrets(secrets::Args),
+    /// Rotate one shared secret, though nobody leaves.
+    Rotate(rotate::Args),
     /// The keys that seal the journal's secrets: see them, change them, get them back.
     Seal(seal::Args),
     /// Close a manual step, with what shows that it is done.
@@ -148,6 +151,7 @@ pub fn main() -> ExitCode {
             Command::Restore(args) => restore::run(&context, args).await,
             Command::Waive(args) => waive::run(&context, args).await,
             Command::Secrets(args) => secrets::run(&context, args).await,
+            Command::Rotate(args) => rotate::run(&context, args).await,
             Command::Seal(args) => seal::run(&context, args).await,
             Command::Done(args) => done::run(&context, args).await,
             Command::Mail(args) => mail::run(&context, args).await,

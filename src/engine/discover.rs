@@ -63,14 +63,14 @@ pub(super) fn left_alone(matcher: &Matcher, account: &Account, leaver: &Person) 
 
 impl Run<'_> {
     /// Asks the place for everything in scope, records what is new, and learns the leaver's keys from it. With `baseline` it also
-    /// records what the place looks like now: only a run that begins may, since what appears from then on is put down to the leaver.
+    /// records that the place is reached, and what it looks like now: only a run that begins may, since what appears from then on is put down to the leaver.
     pub(super) async fn discover(
         &self,
         link: &mut dyn Link,
         place: &Place,
         baseline: bool,
     ) -> Result<Vec<Account>, Halt> {
-        let person = self.person();
+        let person = self.person()?;
         let scope = Scope::People(vec![self.engine.wanted(&person, &self.learned)]);
         let mut seen = Vec::new();
         {
@@ -92,7 +92,8 @@ impl Run<'_> {
             accounts.extend(concerning(account, &person.id));
         }
         findings.extend(link.findings());
-        let mut events = self.noting(findings);
+        let mut events: Vec<Event> = self.reached(place).filter(|_| baseline).into_iter().collect();
+        events.extend(self.noting(findings));
         if let Some(seen) =
             link.baseline().filter(|_| baseline && self.recorder.read(|s| !s.baselines.contains_key(&place.id)))
         {

@@ -2,7 +2,7 @@
 
 use super::{Engine, Halt, Run};
 use crate::connector::{Connector, Cx, Link};
-use crate::model::{Door, Event, Fault, FaultKind, Look, LookAt, Outcome, Place, Step};
+use crate::model::{Door, Event, Fault, FaultKind, Look, LookAt, Outcome, Place, RunState, Step};
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -46,7 +46,7 @@ impl Run<'_> {
         let kept = self.links.lock().unwrap_or_else(PoisonError::into_inner).remove(&place.id);
         let mut link = match kept {
             Some(link) => link,
-            None => self.open(connector, place, &cx).await?,
+            None => self.engine.open(connector, place, &cx).await?,
         };
         let _at_work = AtWork::new(&self.at_work);
         let work = async {
@@ -64,7 +64,7 @@ impl Run<'_> {
                 if !good {
                     self.recorder.record(std::mem::take(&mut looked)).await?;
                     // With the baseline that is on record by now: a fresh one would take for old what the leaver has just planted.
-                    link = self.open(connector, place, &self.cx_at(place)?).await?;
+                    link = self.engine.open(connector, place, &self.cx_at(place)?).await?;
                     self.discover(&mut *link, place, true).await?;
                 }
                 if stages.is_empty() {
@@ -130,14 +130,17 @@ impl Run<'_> {
         self.engine.in_turn(place, self.can_wait, work).await
     }
 
-    async fn open(&self, connector: &dyn Connector, place: &Place, cx: &Cx) -> Result<Box<dyn Link>, Halt> {
+    /// That the place is reached, where that is not on record yet.
+    pub(super) fn reached(&self, place: &Place) -> Option<Event> {
+        let is_news =
+            |s: &RunState| s.places.get(&place.id).is_none_or(|p| p.reached_at.is_none() || p.unreached.is_some());
+        self.recorder.read(is_news).then(|| Event::Reached { place: place.id.clone() })
+    }
+
+    /// Connects to a place, and notes that it was reached.
+    pub(super) async fn open(&self, connector: &dyn Connector, place: &Place, cx: &Cx) -> Result<Box<dyn Link>, Halt> {
         let link = self.engine.open(connector, place, cx).await?;
-        if self
-            .recorder
-            .read(|s| s.places.get(&place.id).is_none_or(|p| p.reached_at.is_none() || p.unreached.is_some()))
-        {
-            self.recorder.record(vec![Event::Reached { place: place.id.clone() }]).await?;
-        }
+        self.recorder.record(self.reached(place).into_iter().collect()).await?;
         Ok(link)
     }
 
