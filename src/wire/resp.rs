@@ -106,9 +106,10 @@ fn kind_of(code: &str, words: &str) -> (FaultKind, Option<&'static str>) {
         }
         "LOADING" | "MASTERDOWN" | "TRYAGAIN" | "CLUSTERDOWN" => (FaultKind::Busy, None),
         "ERR" if words.starts_with("max number of clients") => (FaultKind::Busy, None),
-        "ERR" if words.starts_with("unknown command") => {
-            (FaultKind::Misconfigured, Some("Redis 6 or later is needed, with this command neither renamed nor disabled"))
-        }
+        "ERR" if words.starts_with("unknown command") => (
+            FaultKind::Misconfigured,
+            Some("Redis 6 or later is needed, with this command neither renamed nor disabled"),
+        ),
         _ => (FaultKind::Unexpected, None),
     }
 }
@@ -119,7 +120,11 @@ fn without_digests(text: &str) -> String {
     let mut clean = String::new();
     let mut run = String::new();
     let end_run = |run: &mut String, clean: &mut String| {
-        if run.len() < DIGITS { clean.push_str(run) } else { clean.push('…') }
+        if run.len() < DIGITS {
+            clean.push_str(run)
+        } else {
+            clean.push('…')
+        }
         run.clear();
     };
     for c in text.chars() {
@@ -257,21 +262,23 @@ impl Session {
         let mut live = match tls {
             None => carry(stream, self.timeout).await?,
             Some(trust) => {
-                let of_fault = |fault: Fault| Failure { hint: fault.hint.clone(), ..Failure::new(fault.kind, fault.to_string()) };
+                let of_fault =
+                    |fault: Fault| Failure { hint: fault.hint.clone(), ..Failure::new(fault.kind, fault.to_string()) };
                 let handshake = trust.connect(host).map_err(of_fault)?;
                 let connector = TlsConnector::from(std::sync::Arc::clone(&handshake.config));
-                let stream = connector.connect(handshake.server.clone(), stream).await.map_err(|error| {
-                    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-                        Some(why) => of_fault(handshake.fault(&self.server.to_string(), why)),
-                        None => unreachable(error),
-                    }
+                let stream = connector.connect(handshake.server.clone(), stream).await.map_err(|error| match error
+                    .get_ref()
+                    .and_then(|inner| inner.downcast_ref::<rustls::Error>())
+                {
+                    Some(why) => of_fault(handshake.fault(&self.server.to_string(), why)),
+                    None => unreachable(error),
                 })?;
                 carry(stream, self.timeout).await?
             }
         };
         let mut command = redis::cmd("AUTH");
         command.arg(&self.user).arg(self.password.expose_secret());
-        match live.connection.send_packed_command(&command).await {
+        match live.connection.send_packed_command(&command).await.and_then(Value::extract_error) {
             Ok(_) => Ok(live),
             Err(error) => {
                 let mut failure = Failure::from(error);
@@ -297,7 +304,8 @@ impl Session {
         let timeout = self.timeout;
         let Some(live) = self.live.as_mut() else { return Err(no_answer(timeout)) };
         let result = match tokio::time::timeout(timeout, live.connection.send_packed_command(&command)).await {
-            Ok(result) => result.map(Reply::from).map_err(Failure::from),
+            // The library hands an error over as a value.
+            Ok(result) => result.and_then(Value::extract_error).map(Reply::from).map_err(Failure::from),
             Err(_) => Err(no_answer(timeout)),
         };
         // A connection that broke, or whose answer is still to come, is no longer used.
