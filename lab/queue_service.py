@@ -68,6 +68,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         try:
             status, body = 200, pool.ask()
         except Exception as error:
+            print("failed:", type(error).__name__, error, flush=True)
             status, body = 503, type(error).__name__.encode()
         self.send_response(status)
         self.end_headers()

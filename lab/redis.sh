@@ -35,6 +35,7 @@ prepare_redis() {
   {
     cat <<END
 bind ${ADDRESS[$1]}
+protected-mode no
 port 0
 tls-port 6379
 tls-cert-file $dir/tls.pem
