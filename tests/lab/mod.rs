@@ -226,7 +226,7 @@ impl Lab {
 
     /// Every secret that offboard itself uses.
     pub fn operator_secrets(&self) -> Vec<String> {
-        ["ldap", "ldap-control", "postgres", "postgres-control", "smtp", "vault", "vault-control"]
+        ["ldap", "ldap-control", "postgres", "postgres-control", "smtp", "vault", "vault-control", "redis", "redis-control"]
             .iter()
             .map(|name| std::fs::read_to_string(self.root.join("secrets").join(name)).unwrap().trim_end().to_string())
             .collect()
@@ -290,6 +290,37 @@ impl Lab {
         command.env("PGPASSWORD", password).env("PGSSLMODE", "verify-full").env("PGSSLROOTCERT", ca);
         command.env("PGCONNECT_TIMEOUT", CLIENT_SECONDS.to_string());
         command
+    }
+
+    fn redis_command(&self, server: &str, user: &str, password: &str) -> Command {
+        let mut command = Command::new("redis-cli");
+        command.args(["--tls", "-e", "--no-auth-warning", "-h", &format!("{server}.sunrise.test"), "--user", user]);
+        command.arg("--cacert").arg(self.root.join("ca.pem")).env("REDISCLI_AUTH", password);
+        command
+    }
+
+    /// One command as anybody, by `redis-cli` over TLS.
+    pub fn redis(&self, server: &str, user: &str, password: &str, words: &[&str]) -> Result<String, String> {
+        let output = run(self.redis_command(server, user, password).args(words));
+        let said = text(&output.stdout).trim_end().to_string();
+        let refused = text(&output.stderr).contains("AUTH failed");
+        if output.status.success() && !refused { Ok(said) } else { Err(said + &text(&output.stderr)) }
+    }
+
+    /// The same as the servers' administrator, behind offboard's back.
+    pub fn redis_admin(&self, server: &str, words: &[&str]) -> String {
+        let password = std::fs::read_to_string(self.root.join("secrets/redis-admin")).unwrap();
+        self.redis(server, "admin", password.trim_end(), words).unwrap()
+    }
+
+    /// A connection of the real client. When it is cut, the client tries to log in again.
+    pub fn redis_session(&self, server: &str, user: &str, password: &str) -> LabSession {
+        let client = self.redis_command(server, user, password);
+        // It says only on its standard error that it was cut, and waits.
+        let mut command = Command::new("sh");
+        command.args(["-c", "exec \"$0\" \"$@\" 2>&1"]).arg(client.get_program()).args(client.get_args());
+        command.env("REDISCLI_AUTH", password);
+        session(format!("redis {user}@{server}"), command, "ECHO still-here\n")
     }
 
     /// Whether `ldapwhoami` is let in.
