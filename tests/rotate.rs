@@ -8,6 +8,8 @@ mod lab;
 #[allow(dead_code, reason = "the stories use more of it")]
 #[path = "story/office.rs"]
 mod office;
+#[path = "rotate/parts.rs"]
+mod parts;
 
 use lab::{Lab, LabPerson, LabService};
 use office::{Done, Office, all_shut, doors};

@@ -47,8 +47,13 @@ fn door() -> Door {
 
 async fn look(link: &mut dyn Link, old: Option<&str>, new: Option<&str>, seen: &Seen) -> Look {
     let secret = |value: &str| SecretString::from(value);
-    let known =
-        KnownSecret { door: door().id, old: old.map(secret), new: new.map(secret), before: seen.before.clone() };
+    let known = KnownSecret {
+        door: door().id,
+        old: old.map(secret),
+        new: new.map(secret),
+        before: seen.before.clone(),
+        source: None,
+    };
     link.keep(vec![known]);
     link.look(&[door()], true, &cx()).await.remove(0)
 }
@@ -133,6 +138,19 @@ async fn policies_do_not_lock_the_account_that_is_being_proved() {
         }
         assert!(server.gets_in(PORTAL, NEW), "{policy}");
         assert!(server.values(PORTAL, "pwdAccountLockedTime").is_empty(), "{policy}");
+    }
+}
+
+/// Without `manage`, the overlay takes our login for any user's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_that_asks_for_the_old_password_gets_it() {
+    for policy in
+        ["pwdLockout: TRUE\npwdSafeModify: TRUE", "pwdLockout: TRUE\npwdMaxFailure: 20", "pwdMustChange: TRUE"]
+    {
+        let server = Slapd::start(&Variant { policy, operator: "write", ..variant() });
+        let (mut link, seen, _) = rotated(&server).await;
+        let after = look(link.as_mut(), Some(OLD), Some(NEW), &seen).await;
+        assert_eq!(proof(&after), Some(Proof::Refused), "{policy}: {after:?}");
     }
 }
 

@@ -177,6 +177,21 @@ impl DirectoryLink {
         Session::connect(&self.address, &self.shared.trust, self.timeout).await?.bind(dn, password).await
     }
 
+    /// The same at a server of one's choice: every one of a directory answers logins for itself.
+    pub(super) async fn try_login_at(&self, at: &Address, dn: &str, password: &SecretString) -> Result<Reply, Fault> {
+        Session::connect(at, &self.shared.trust, self.timeout).await?.bind(dn, password).await
+    }
+
+    /// The directory's other servers.
+    pub(super) fn others(&self) -> Vec<Address> {
+        self.shared.servers.iter().map(|(_, address)| address).filter(|a| **a != self.address).cloned().collect()
+    }
+
+    /// Where this one is.
+    pub(super) fn address(&self) -> &Address {
+        &self.address
+    }
+
     /// Proves that logins work at all: the configured control account, or we ourselves, over a fresh connection.
     pub(super) async fn control_gets_in(&mut self) -> Result<String, String> {
         let settings = &self.shared.settings;

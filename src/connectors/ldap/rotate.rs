@@ -3,7 +3,7 @@
 //!
 //! What is written is a verifier that is made here, in one modification that takes away exactly what was read: whatever somebody else has set in
 //! the meantime makes the server refuse it. Servers may store it anew at the next login (389 Directory Server does), so a value that is
-//! stored otherwise is tried before it is called another one.
+//! stored otherwise is tried before it is called another one. Where a policy with pwdSafeModify asks for the old password, it is given.
 //!
 //! A login with the old value counts as a failed one. It is tried between two with the new one, which take the count back; where
 //! the policy locks an account at the first failure it is not tried at all.
@@ -12,12 +12,16 @@ use super::link::{DirectoryLink, LockKind};
 use super::lock::ssha;
 use super::prove::is_true;
 use crate::connector::{Cx, KnownSecret, Taken, Turn};
-use crate::model::{Digest, Door, Fault, FaultKind, FindingKind, Look, Outcome, Part, Phase, PlaceId, Proof, Seen, Verdict};
-use crate::wire::ldap::{Change, Code, Found, PolicyError, Scope, normal_dn};
-use secrecy::SecretString;
+use crate::model::{Digest, Door, Fault, FaultKind, Finding, FindingKind, Look, Outcome, Part, Phase, PlaceId, Proof, Seen, Verdict};
+use crate::wire::ldap::{Address, Change, Code, Found, PolicyError, Scope, normal_dn};
+use secrecy::{ExposeSecret, SecretString};
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
 
 /// At so few failed logins before a lock, programs that still try the old value for a moment may lock the account.
 const FEW_FAILURES: u32 = 10;
+/// For how long a server may take to hand the new value on to the others.
+const REPLICATION: Duration = Duration::from_secs(10);
 /// No password has this verifier: taking it away changes nothing, and shows whether we could.
 const NOBODYS: &[u8] = b"{SSHA}offboard/asks/whether/it/may/write";
 
@@ -104,8 +108,12 @@ impl DirectoryLink {
                     .hint("if the leaver cannot know the new one, waive this step; if they can, change it by hand, or waive it and start a new run with --anew"));
             }
             let verifier = self.verifier(account, new, cx);
-            let swap = vec![Change::Delete("userPassword", stored.values), Change::Add("userPassword", vec![verifier])];
-            let reply = self.modify(account, swap).await?;
+            let swap = |old| vec![Change::Delete("userPassword", old), Change::Add("userPassword", vec![verifier.clone()])];
+            let mut reply = self.modify(account, swap(stored.values)).await?;
+            // Under pwdSafeModify the overlay wants the old password itself from everybody without `manage`.
+            if let (Code::UnwillingToPerform | Code::InsufficientAccessRights, Some(old)) = (reply.code, turn.old) {
+                reply = self.modify(account, swap(vec![old.expose_secret().as_bytes().to_vec()])).await?;
+            }
             match reply.code {
                 Code::Success => {}
                 Code::NoSuchAttribute => {
@@ -133,7 +141,11 @@ impl DirectoryLink {
     async fn try_new(&mut self, account: &str, turn: &Turn<'_>, cx: &Cx, what: String) -> Result<Taken, Fault> {
         let new = new_value(turn, &what)?;
         match self.attempt(account, new, &what).await? {
-            Attempt::LetIn => Ok(Taken::new(Outcome::Done { note: "the new value gets in".into() })),
+            Attempt::LetIn => {
+                let mut taken = Taken::new(Outcome::Done { note: "the new value gets in, at every server that answers".into() });
+                taken.findings = self.others_take(account, new, &what).await?;
+                Ok(taken)
+            }
             Attempt::Refused(reply) => {
                 let stored = self.stored(account, cx, &what).await?;
                 Err(match stored.values == [self.verifier(account, new, cx)] {
@@ -208,8 +220,20 @@ impl DirectoryLink {
                         Some(new) => matches!(self.attempt(account, new, &what).await?, Attempt::LetIn),
                         None => false,
                     };
+                    for at in self.others() {
+                        let found = match self.attempt_at(&at, account, old, &what).await {
+                            Ok(Attempt::LetIn) => open(format!("{account} logged in at {at} with the value that the leaver may know")),
+                            Err(fault) => Look::unproven(format!("{} refuses the old value, {at} cannot be asked: {fault}", self.address())),
+                            Ok(Attempt::Refused(_)) => match &new {
+                                Some(new) if matches!(self.attempt_at(&at, account, new, &what).await, Ok(Attempt::LetIn)) => continue,
+                                _ => Look::unproven(format!("{at} refuses the old value, but nothing shows that the new one gets in there")),
+                            },
+                        };
+                        return Ok(found);
+                    }
                     if before_it && after_it {
-                        return Ok(shut(Proof::Refused, reply, format!("{account} logged in with the new value, before and after")));
+                        let control = format!("{account} logged in with the new value, before and after");
+                        return Ok(shut(Proof::Refused, reply, control));
                     }
                     refused = Some(reply);
                 }
@@ -281,7 +305,12 @@ impl DirectoryLink {
     }
 
     async fn attempt(&mut self, account: &str, value: &SecretString, what: &str) -> Result<Attempt, Fault> {
-        let reply = self.try_login(account, value).await?;
+        let here = self.address().clone();
+        self.attempt_at(&here, account, value, what).await
+    }
+
+    async fn attempt_at(&self, at: &Address, account: &str, value: &SecretString, what: &str) -> Result<Attempt, Fault> {
+        let reply = self.try_login_at(at, account, value).await?;
         match reply.code {
             Code::Success => Ok(Attempt::LetIn),
             Code::InvalidCredentials => {
@@ -291,6 +320,32 @@ impl DirectoryLink {
             }
             _ => Err(self.refused(&reply, what.to_string())),
         }
+    }
+
+    /// The other servers get the new value by replication, which is waited for: their clients are locked out until then. One that does not answer
+    /// keeps nobody from going on; the look at the old value says so, too.
+    async fn others_take(&mut self, account: &str, new: &SecretString, what: &str) -> Result<Vec<Finding>, Fault> {
+        let mut findings = Vec::new();
+        for at in self.others() {
+            let until = Instant::now() + REPLICATION;
+            loop {
+                match self.attempt_at(&at, account, new, what).await {
+                    Ok(Attempt::LetIn) => break,
+                    Ok(Attempt::Refused(_)) if Instant::now() < until => sleep(Duration::from_millis(100)).await,
+                    Ok(Attempt::Refused(reply)) => {
+                        return Err(Fault::new(FaultKind::Busy, what)
+                            .because(format!("{at} has not taken the new value within {} s: {reply}", REPLICATION.as_secs()))
+                            .hint("mend the replication between the servers, then: offboard resume"));
+                    }
+                    Err(fault) => {
+                        let what = format!("whether {at} takes the new password of {account} is not known: {fault}");
+                        findings.push(self.finding(FindingKind::Unknown, Some(account), what, "offboard verify, once it answers"));
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(findings)
     }
 
     /// After how many failed logins the entry is locked, by the strictest policy that may apply and that we can see.

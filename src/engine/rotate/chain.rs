@@ -4,8 +4,8 @@ use super::{PHASES, Participant, Rotation, half_rotated, memberships, stage_for}
 use crate::connector::{KnownSecret, Link, Turn};
 use crate::engine::{Halt, Run, discover};
 use crate::model::{
-    Action, Door, DoorId, Event, Fault, FaultKind, Finding, FindingKind, Look, LookAt, Person, Phase, PlaceId, Seen,
-    StepId, StepProgress, Which,
+    Action, Door, DoorId, Event, Fault, FaultKind, Finding, FindingKind, Look, LookAt, Person, Phase, PlaceId,
+    SecretName, Seen, StepId, StepProgress, Which,
 };
 use futures::future::{join, join_all, try_join_all};
 use secrecy::{ExposeSecret, SecretString};
@@ -394,6 +394,10 @@ impl Run<'_> {
                     .secrets
                     .get(door)
                     .and_then(|secret| secret.seen.values().find_map(|seen| seen.before.clone())),
+                source: s
+                    .doors
+                    .get(door)
+                    .and_then(|d| self.engine.secrets.get(&SecretName(d.door.object.clone()))?.source.part()),
             })
             .collect()
         })
