@@ -192,6 +192,8 @@ pub struct KnownSecret {
     pub new: Option<SecretString>,
     /// See [`Seen::before`].
     pub before: Option<String>,
+    /// The secret's source, as the configuration has it now.
+    pub source: Option<Part>,
 }
 
 /// One system.

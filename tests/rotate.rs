@@ -22,6 +22,8 @@ mod alone;
 mod alternate;
 #[path = "rotate/anywhere.rs"]
 mod anywhere;
+#[path = "rotate/parts.rs"]
+mod parts;
 
 use lab::{Lab, LabPerson, LabService};
 use office::{Done, Office, all_shut, doors};

@@ -6,7 +6,7 @@ use crate::connector::{Cx, KnownSecret, Link, Turn};
 use crate::engine::{Halt, Run, Values, discover};
 use crate::model::{
     Action, Door, DoorId, Event, Fault, FaultKind, Finding, FindingKind, Look, LookAt, Part, Period, Person, Phase,
-    PlaceId, Seen, StepProgress, Subject, Which,
+    PlaceId, SecretName, Seen, StepProgress, Subject, Which,
 };
 use futures::future::{join_all, try_join_all};
 use secrecy::{ExposeSecret, SecretString};
@@ -487,6 +487,10 @@ impl Run<'_> {
                     .secrets
                     .get(door)
                     .and_then(|secret| secret.seen.values().find_map(|seen| seen.before.clone())),
+                source: s
+                    .doors
+                    .get(door)
+                    .and_then(|d| self.engine.secrets.get(&SecretName(d.door.object.clone()))?.source.part()),
             })
             .collect()
         })
