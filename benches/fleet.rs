@@ -6,10 +6,13 @@
 //! reading its configuration to the written report, with its journal on the disk of `BENCH_DIR` (default: the build folder). Both take
 //! turns. Medians of [`ROUNDS`]; CPU and memory are of that process alone, as the kernel counted them.
 
+#[path = "cost/mod.rs"]
+mod cost;
+
+use cost::{Error, measured, median};
 use russh::keys::{PrivateKey, PrivateKeyWithHashAlg, PublicKeyOrCertificate, load_secret_key};
 use russh::{ChannelMsg, Disconnect, Preferred, client, kex};
 use std::borrow::Cow;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -38,17 +41,6 @@ verify: { until: 5m }
 report: { formats: [html, json] }
 ";
 
-type Error = Box<dyn std::error::Error + Send + Sync>;
-
-/// What one process cost.
-#[derive(Clone, Copy)]
-struct Cost {
-    wall: f64,
-    cpu: f64,
-    /// Peak of resident memory, in MB.
-    memory: f64,
-}
-
 fn main() -> Result<(), Error> {
     let arguments: Vec<String> = std::env::args().collect();
     if arguments.get(1).is_some_and(|a| a == "floor") {
@@ -66,11 +58,11 @@ fn main() -> Result<(), Error> {
     let (mut bare, mut ours) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         fleet.reset()?;
-        bare.push(measured(Command::new(std::env::current_exe()?).arg("floor").arg(&fleet.folder))?);
+        bare.push(measured(Command::new(std::env::current_exe()?).arg("floor").arg(&fleet.folder), 0)?);
         fleet.expect_clean()?;
         fleet.reset()?;
         let office = fleet.office(&base)?;
-        ours.push(measured(&mut offboard(office.path(), &["run", "E1042", "--yes"]))?);
+        ours.push(measured(&mut offboard(office.path(), &["run", "E1042", "--yes"]), 0)?);
         fleet.expect_clean()?;
     }
     let (floor, offboard) = (median(&bare), median(&ours));
@@ -84,34 +76,6 @@ fn main() -> Result<(), Error> {
     }
     println!("{:>14}: {:.2} of the bare loop's wall time", "ratio", offboard.wall / floor.wall);
     Ok(())
-}
-
-fn median(costs: &[Cost]) -> Cost {
-    let of = |field: fn(&Cost) -> f64| {
-        let mut values: Vec<f64> = costs.iter().map(field).collect();
-        values.sort_by(f64::total_cmp);
-        values[values.len() / 2]
-    };
-    Cost { wall: of(|c| c.wall), cpu: of(|c| c.cpu), memory: of(|c| c.memory) }
-}
-
-/// Runs a command to its end, which must be a good one.
-fn measured(command: &mut Command) -> Result<Cost, Error> {
-    let began = Instant::now();
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
-    let mut said = String::new();
-    child.stderr.take().ok_or("no pipe")?.read_to_string(&mut said)?;
-    let (mut status, mut usage) = (0, unsafe { std::mem::zeroed::<libc::rusage>() });
-    // SAFETY: both are ours and live; the child was not waited for yet. std does not tell what a child used.
-    if unsafe { libc::wait4(child.id().cast_signed(), &mut status, 0, &mut usage) } < 0 {
-        return Err(std::io::Error::last_os_error().into());
-    }
-    let wall = began.elapsed().as_secs_f64();
-    if status != 0 {
-        return Err(format!("{command:?}: wait status {status:#x}\n{said}").into());
-    }
-    let seconds = |t: libc::timeval| t.tv_sec as f64 + t.tv_usec as f64 / 1e6;
-    Ok(Cost { wall, cpu: seconds(usage.ru_utime) + seconds(usage.ru_stime), memory: usage.ru_maxrss as f64 / 1024.0 })
 }
 
 fn offboard(office: &Path, arguments: &[&str]) -> Command {

@@ -6,7 +6,7 @@
 
 use jiff::Timestamp;
 use offboard::journal::{Journal, Keys, RunLog};
-use offboard::model::{Actor, Event, Outcome, Person, PersonId, RunRequest, StepId, WorkerStatus};
+use offboard::model::{Actor, Event, Outcome, Person, PersonId, RunRequest, StepId, Subject, WorkerStatus};
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -124,7 +124,7 @@ fn request() -> RunRequest {
         keys: Vec::new(),
     };
     RunRequest {
-        person,
+        subject: Subject::Person(Box::new(person)),
         playbook: "involuntary-termination".into(),
         playbook_body: serde_json::Value::Null,
         requested_by: Actor { name: "ops".into(), asserted_by: "operating system".into() },

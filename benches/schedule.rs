@@ -104,7 +104,7 @@ async fn prepare(folder: &Path, runs: u64, first: Timestamp, spread: Duration) -
         for person in batch {
             let (playbook, digest) = house.playbook(Some("at-once"), person).map_err(|e| e.render(false))?;
             let request = offboard::model::RunRequest {
-                person: person.clone(),
+                subject: offboard::model::Subject::Person(Box::new(person.clone())),
                 playbook: playbook.playbook.clone(),
                 playbook_body: serde_json::to_value(&playbook)?,
                 requested_by: by.clone(),

@@ -5,23 +5,16 @@
 //! `offboard sweep`, from reading its configuration to the written report. Both take turns. Medians of [`ROUNDS`]; CPU and memory are of that
 //! process alone, as the kernel counted them. `offboard list` of the same office shows what the roster alone takes.
 
-use std::io::{BufRead, BufReader, Read};
+#[path = "cost/mod.rs"]
+mod cost;
+
+use cost::{Error, measured, median};
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Instant;
 
 const ROUNDS: usize = 5;
 const BASE: &str = "ou=people,dc=sunrise,dc=test";
-
-type Error = Box<dyn std::error::Error>;
-
-/// What one process cost: seconds of wall time and of CPU, and the peak of resident memory in MB.
-#[derive(Clone, Copy)]
-struct Cost {
-    wall: f64,
-    cpu: f64,
-    memory: f64,
-}
 
 fn main() -> Result<(), Error> {
     if !std::env::var_os("LAB").is_some_and(|lab| Path::new(&lab).join("ready").exists()) {
@@ -94,30 +87,3 @@ fn ldapsearch(folder: &Path) -> Command {
     command
 }
 
-fn median(costs: &[Cost]) -> Cost {
-    let of = |field: fn(&Cost) -> f64| {
-        let mut values: Vec<f64> = costs.iter().map(field).collect();
-        values.sort_by(f64::total_cmp);
-        values[values.len() / 2]
-    };
-    Cost { wall: of(|c| c.wall), cpu: of(|c| c.cpu), memory: of(|c| c.memory) }
-}
-
-/// Runs a command to its end, whose exit status must be `code`.
-fn measured(command: &mut Command, code: i32) -> Result<Cost, Error> {
-    let began = Instant::now();
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
-    let mut said = String::new();
-    child.stderr.take().ok_or("no pipe")?.read_to_string(&mut said)?;
-    let (mut status, mut usage) = (0, unsafe { std::mem::zeroed::<libc::rusage>() });
-    // SAFETY: both are ours and live; the child was not waited for yet. std does not tell what a child used.
-    if unsafe { libc::wait4(child.id().cast_signed(), &mut status, 0, &mut usage) } < 0 {
-        return Err(std::io::Error::last_os_error().into());
-    }
-    let wall = began.elapsed().as_secs_f64();
-    if !libc::WIFEXITED(status) || libc::WEXITSTATUS(status) != code {
-        return Err(format!("{command:?}: wait status {status:#x}\n{said}").into());
-    }
-    let seconds = |t: libc::timeval| t.tv_sec as f64 + t.tv_usec as f64 / 1e6;
-    Ok(Cost { wall, cpu: seconds(usage.ru_utime) + seconds(usage.ru_stime), memory: usage.ru_maxrss as f64 / 1024.0 })
-}

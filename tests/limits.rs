@@ -124,7 +124,7 @@ async fn touched_with_a_limit_of(accounts: u32) -> (Vec<String>, bool) {
     let engine = Engine::new(vec![connector.clone()], matcher, Arc::new(move || now), Duration::from_secs(30));
     let by = Actor { name: "ops".into(), asserted_by: "operating system".into() };
     let request = RunRequest {
-        person,
+        subject: Subject::Person(Box::new(person)),
         playbook: "all".into(),
         playbook_body: serde_json::to_value(&playbook).unwrap(),
         requested_by: by.clone(),

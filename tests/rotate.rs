@@ -8,6 +8,16 @@ mod lab;
 #[allow(dead_code, reason = "the stories use more of it")]
 #[path = "story/office.rs"]
 mod office;
+#[allow(
+    dead_code,
+    clippy::disallowed_methods,
+    reason = "the tests of the server use more of it, and set hours from the wall clock"
+)]
+#[path = "serve/server.rs"]
+mod server;
+
+#[path = "rotate/alone.rs"]
+mod alone;
 
 use lab::{Lab, LabPerson, LabService};
 use office::{Done, Office, all_shut, doors};

@@ -142,7 +142,7 @@ async fn a_sweep_that_lasts_gives_the_only_slot_to_a_termination() {
          stages:\n  - stage: contain\n    steps:\n      - { do: disable, to: accounts }\nverify: { until: 1s }\n";
     let playbook = Playbook::from_yaml("all.yaml", playbook.as_bytes()).unwrap();
     let request = RunRequest {
-        person,
+        subject: Subject::Person(Box::new(person)),
         playbook: "all".into(),
         playbook_body: serde_json::to_value(&playbook).unwrap(),
         requested_by: by.clone(),

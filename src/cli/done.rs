@@ -45,7 +45,7 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     reading.close().await;
     let is_asked = state.is_some_and(|s| {
         let asked = s.step(&step).is_some_and(crate::model::StepState::is_asked);
-        asked && refuse_leaver(&s.request.person, &by.name).is_ok()
+        asked && s.request.person().is_none_or(|person| refuse_leaver(person, &by.name).is_ok())
     });
     // By this process, whose files these are: a server may not see them.
     let evidence = match args.evidence.as_ref().filter(|_| is_asked) {

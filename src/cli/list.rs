@@ -45,7 +45,8 @@ pub async fn show(context: &Context, house: &House, only_unfinished: bool) -> Re
                 .iter()
                 .map(|(id, s)| {
                     serde_json::json!({
-                        "run": id, "person": s.request.person.id, "name": s.request.person.name, "playbook": s.request.playbook,
+                        "run": id, "person": s.request.person().map(|p| &p.id), "name": s.request.person().map(|p| &p.name),
+                        "secret": s.request.secret().map(|asked| &asked.name), "playbook": s.request.playbook,
                         "requested_at": s.request.requested_at, "scheduled": s.waits_until(), "cancelled": s.cancelled.is_some(),
                         "ended": s.ended.is_some(), "verdict": s.verdict(),
                         "settled": s.is_settled(), "by_hand": {

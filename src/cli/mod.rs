@@ -22,6 +22,7 @@ mod report;
 mod reschedule;
 mod restore;
 mod resume;
+mod rotate;
 mod run;
 mod secrets;
 mod serve;
@@ -88,6 +89,8 @@ enum Command {
     Waive(waive::Args),
     /// List shared secrets: who may know them, when they were rotated, and whether they could be.
     Secrets(secrets::Args),
+    /// Rotate one shared secret, though nobody leaves.
+    Rotate(rotate::Args),
     /// Close a manual step, with what shows that it is done.
     Done(done::Args),
     /// List the mails that are not delivered, or send them now.
@@ -152,6 +155,7 @@ pub fn main() -> ExitCode {
             Command::Restore(args) => restore::run(&context, args).await,
             Command::Waive(args) => waive::run(&context, args).await,
             Command::Secrets(args) => secrets::run(&context, args).await,
+            Command::Rotate(args) => rotate::run(&context, args).await,
             Command::Done(args) => done::run(&context, args).await,
             Command::Mail(args) => mail::run(&context, args).await,
             Command::Report(args) => report::run(&context, args).await,

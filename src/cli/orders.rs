@@ -35,7 +35,7 @@ impl Watch for Terminal {
         let (send, records) = mpsc::unbounded_channel();
         let watching = if let Some(state) = RunState::fold(so_far) {
             if self.announce {
-                eprintln!("Run {run}: {}", render::line(&state.request.person.name));
+                eprintln!("Run {run}: {}", render::about(&state.request.subject));
             }
             tokio::spawn(progress::watch(records, state, self.quiet))
         } else {
@@ -67,7 +67,7 @@ impl Terminal {
 /// # Errors
 /// It was not carried out.
 pub async fn give(context: &Context, house: &Arc<House>, order: Order) -> Result<(Answer, Journal), Failure> {
-    let announce = matches!(order, Order::Run { at: None, .. } | Order::Resume { .. });
+    let announce = order.begins_a_run() || matches!(order, Order::Resume { .. });
     let terminal = Terminal { quiet: context.json, announce, shown: Mutex::default() };
     let store = house.store().await?;
     let (answer, journal) = match house.journal_unless_held().await? {

@@ -26,7 +26,7 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         let journal = house.journal_to_read().await?;
         let (run, records) = house.records(&journal, &args.run).await?;
         journal.close().await;
-        (run, RunState::fold(&records).and_then(|s| s.request.person.zone))
+        (run, RunState::fold(&records).and_then(|s| s.request.person().and_then(|person| person.zone.clone())))
     };
     let at = when::hour(&args.at, zone.as_deref(), clock()())?;
     let order = Order::Reschedule { run: run.clone(), at, although_active: args.although_active, by: actor() };

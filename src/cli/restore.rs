@@ -37,7 +37,13 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     };
     let (run, _) = house.take_up(&journal, &args.run, None).await?;
     let id = run.recorder().run().clone();
-    let person = run.recorder().read(|s| s.request.person.clone());
+    let person = run.recorder().read(|s| s.request.person().cloned()).ok_or_else(|| {
+        Fault::new(
+            FaultKind::Misconfigured,
+            format!("run {id} took nobody's access away: there is nothing to give back"),
+        )
+        .hint("an old value is never brought back; offboard rotate sets a new one")
+    })?;
     let by = actor();
     refuse_leaver(&person, &by.name)?;
     let word = person.user_name.as_deref().unwrap_or(&person.id.0);

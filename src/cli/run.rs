@@ -97,8 +97,8 @@ pub fn absolute(folder: Option<PathBuf>) -> Result<Option<PathBuf>, Fault> {
 /// Shows a run that waits for its hour.
 pub async fn scheduled(context: &Context, house: &House, journal: &Journal, run: &RunId) -> Result<Exit, Failure> {
     let state = RunState::fold(&journal.records(run).await?);
-    let (due, person) = state.map(|s| (s.waits_until(), s.request.person)).unzip();
-    let due = due.flatten();
+    let (due, person) = state.map(|s| (s.waits_until(), s.request.person().cloned())).unzip();
+    let (due, person) = (due.flatten(), person.flatten());
     context.print(
         |style| render::scheduled(run, person.as_ref(), due, style),
         || serde_json::json!({ "run": run, "person": person.as_ref().map(|p| &p.id), "scheduled": due }),

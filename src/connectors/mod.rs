@@ -84,6 +84,8 @@ registry! {
     openvpn => Openvpn,
     /// A PostgreSQL cluster.
     postgres => Postgres,
+    /// Redis or Valkey servers.
+    redis => Redis,
     /// Unix hosts over SSH.
     ssh => Ssh,
     /// OpenBao or HashiCorp Vault.

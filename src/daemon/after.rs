@@ -3,7 +3,8 @@
 
 use crate::journal::{Journal, JournalError};
 use crate::model::{
-    Actor, Fault, FaultKind, PersonId, Record, RunId, RunState, RunVerdict, StepProgress, SweepState, Verdict,
+    Actor, Fault, FaultKind, PersonId, Record, RunId, RunState, RunVerdict, SecretName, StepProgress, Subject,
+    SweepState, Verdict,
 };
 use crate::playbook::{Format, Playbook};
 use crate::store::{Due, Kind, Known, Phase, Store};
@@ -143,30 +144,50 @@ fn known(run: &RunId, records: &[Record], state: Option<&RunState>) -> Known {
             started: made,
         };
     };
-    let phase = match &state.cancelled {
+    let mut phase = match &state.cancelled {
         Some((.., by)) if by.is_roster() => Phase::Withdrawn,
         Some(_) => Phase::Cancelled,
         None if state.waits_until().is_some() => Phase::Waiting,
         None => Phase::Begun,
     };
+    let begun = phase == Phase::Begun;
+    // It is no leaver's.
+    if state.request.secret().is_some() {
+        phase = Phase::Other;
+    }
+    let ends = state.request.person().and_then(|person| person.ends);
     let moved = state.scheduled.iter().rev().find(|(_, by)| by.is_roster()).map(|(at, _)| *at);
     Known {
         run: run.clone(),
         records: seen,
-        person: state.request.person.id.clone(),
+        person: about(&state.request.subject),
         phase,
         by_roster: state.request.requested_by.is_roster(),
-        ends: moved.filter(|_| state.request.person.ends.is_some()).or(state.request.person.ends),
+        ends: moved.filter(|_| ends.is_some()).or(ends),
         due: state.scheduled.last().map(|(at, _)| *at),
         // To begin at once, and cut off before it did, counts as begun.
-        started: state.started.or_else(|| (phase == Phase::Begun).then_some(state.request.requested_at)),
+        started: state.started.or_else(|| begun.then_some(state.request.requested_at)),
     }
 }
 
 /// A run, in short, whose walk begins now. How far its record goes is left open: if we die in the walk, it is read again.
 pub fn begun(run: &RunId, state: &RunState, now: Timestamp) -> Known {
     let known = known(run, &[], Some(state));
-    Known { records: 0, phase: Phase::Begun, started: known.started.or(Some(now)), ..known }
+    let phase = if state.request.secret().is_some() { Phase::Other } else { Phase::Begun };
+    Known { records: 0, phase, started: known.started.or(Some(now)), ..known }
+}
+
+/// Under which name the runs of a person, or those that rotate a secret, are known.
+pub fn about(subject: &Subject) -> PersonId {
+    match subject {
+        Subject::Person(person) => person.id.clone(),
+        Subject::Secret(asked) => rotations(&asked.name),
+    }
+}
+
+/// Under which name the runs that rotate a secret are known.
+pub fn rotations(secret: &SecretName) -> PersonId {
+    PersonId(format!("secret {secret}"))
 }
 
 /// Under which name the sweeps of a playbook are known.

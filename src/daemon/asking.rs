@@ -4,8 +4,12 @@ use super::after;
 use super::desk::Desk;
 use super::order::Order;
 use crate::cli::{Exit, Failure};
-use crate::engine::refuse;
-use crate::model::{Event, Fault, FaultKind, Person, Record, RunId, RunRequest, RunState};
+use crate::engine::{refuse, rotation_playbook};
+use crate::model::{
+    Actor, Event, Fault, FaultKind, InputDigest, Person, Place, Record, RunId, RunRequest, RunState, SecretAsked,
+    SecretName, Subject,
+};
+use crate::playbook::Playbook;
 use crate::store::Phase;
 
 /// A run that was asked for, and is on record.
@@ -20,11 +24,14 @@ pub struct Asked {
 }
 
 impl Desk {
-    /// The new run that [`Order::Run`] asks for, on record: one that begins at once, or waits.
+    /// The new run that [`Order::Run`] or [`Order::Rotate`] asks for, on record: one that begins at once, or waits.
     ///
     /// # Errors
     /// A guard refuses it: the person has not left, asks for it themselves, or has another run that is not shut.
     pub async fn request(&self, order: &Order) -> Result<Asked, Failure> {
+        if let Order::Rotate { secret, why, anew, by, .. } = order {
+            return self.request_rotation(secret, why, *anew, by).await;
+        }
         let anew = matches!(order, Order::Run { anew: true, .. });
         let is_free = async |person: &Person| {
             if !anew {
@@ -56,17 +63,10 @@ impl Desk {
         if !is_free(&person).await? {
             return Ok(None);
         }
-        let request = RunRequest {
-            person,
-            playbook: playbook.playbook.clone(),
-            playbook_body: serde_json::to_value(&playbook).unwrap_or_default(),
-            requested_by: by.clone(),
-            requested_at: now,
-            inputs: self.house.inputs(digest),
-            places: self.house.engine.places().into_iter().map(|(_, place)| place).collect(),
-            limits: self.house.limits(),
-            version: env!("CARGO_PKG_VERSION").into(),
-        };
+        let places = self.house.engine.places().into_iter().map(|(_, place)| place).collect();
+        let limits = self.house.limits();
+        let request =
+            self.about(Subject::Person(Box::new(person)), &playbook, self.house.inputs(digest), places, limits, &by);
         // The hour in the same commit: a run that was cut off without it would look as if it had been meant for at once.
         let hour = at.map(|at| Event::Scheduled { at, by });
         let (log, records) = self.journal.start_with(now, request, hour).await?;
@@ -86,6 +86,64 @@ impl Desk {
             self.is_known(&after::begun(&asked.run, &state, now)).await;
         }
         Ok(Some(asked))
+    }
+
+    /// A new run that rotates a secret, on record.
+    async fn request_rotation(&self, secret: &SecretName, why: &str, anew: bool, by: &Actor) -> Result<Asked, Failure> {
+        let places = self.house.engine.places_of_secret(secret)?;
+        let playbook = rotation_playbook()?;
+        let _asking = self.asking.lock().await;
+        if !anew {
+            self.refuse_second_rotation(secret).await?;
+        }
+        let asked = Subject::Secret(SecretAsked { name: secret.clone(), why: why.trim().to_string() });
+        // What limits measure is how soon a leaver is shut out.
+        let request = self.about(asked, &playbook, self.house.config.digests.clone(), places, Vec::new(), by);
+        let (log, records) = self.journal.start_with(request.requested_at, request.clone(), None).await?;
+        let run = log.run().clone();
+        fail::fail_point!("desk::requested");
+        if let Some(state) = RunState::fold(&records) {
+            self.is_known(&after::begun(&run, &state, request.requested_at)).await;
+        }
+        Ok(Asked { run, records, trouble: None })
+    }
+
+    fn about(
+        &self,
+        subject: Subject,
+        playbook: &Playbook,
+        inputs: Vec<InputDigest>,
+        places: Vec<Place>,
+        limits: Vec<(String, i64)>,
+        by: &Actor,
+    ) -> RunRequest {
+        RunRequest {
+            subject,
+            playbook: playbook.playbook.clone(),
+            playbook_body: serde_json::to_value(playbook).unwrap_or_default(),
+            requested_by: by.clone(),
+            requested_at: (self.clock)(),
+            inputs,
+            places,
+            limits,
+            version: env!("CARGO_PKG_VERSION").into(),
+        }
+    }
+
+    /// Another run that rotates the secret, and is not shut: it may have the only value that works.
+    async fn refuse_second_rotation(&self, secret: &SecretName) -> Result<(), Failure> {
+        for known in self.store.runs_of(&after::rotations(secret)).await? {
+            let run = &known.run;
+            let state = RunState::fold(&self.journal.records(run).await?);
+            if state.is_some_and(|s| !s.is_settled()) {
+                let what = format!("run {run}, which rotates the secret {secret}, is not shut yet");
+                let hint = format!(
+                    "offboard status {run} says how it stands, and offboard resume {run} goes on with it; or a new run with --anew"
+                );
+                return Err(Failure::new(Exit::Refused, Fault::new(FaultKind::Protected, what).hint(hint)));
+            }
+        }
+        Ok(())
     }
 
     /// Another run of the person that waits, or that is not shut: it knows what it has found and done.

@@ -4,7 +4,7 @@
 use super::after;
 use super::order::{Answer, Order};
 use crate::cli::{Exit, Failure, write_reports, write_sweep};
-use crate::engine::{Run, refuse, refuse_leaver};
+use crate::engine::{Refusal, Run, refuse, refuse_leaver};
 use crate::journal::{Journal, JournalError, RunLog};
 use crate::model::{Actor, Fault, FaultKind, Person, Record, RunId, RunRequest, RunState, RunVerdict};
 use crate::playbook::Format;
@@ -55,21 +55,27 @@ impl Desk {
                 watch.begins(&asked.run, &asked.records);
                 Ok(Answer { trouble: asked.trouble.map(|failure| failure.plain()), ..answer(asked.run, Exit::Fine) })
             }
+            Order::Rotate { .. } => {
+                let asked = self.request(&order).await?;
+                self.walk_for(&order, &asked.run, watch).await
+            }
             Order::Cancel { run, why, by } => {
                 let why = reason(&why)?.to_string();
                 self.change(run, watch, async |run: &Run<'_>| {
-                    refuse_leaver(&run.recorder().read(|s| s.request.person.clone()), &by.name)?;
+                    run.recorder().read(|s| not_their_own(s, &by))?;
                     Ok(run.cancel(&why, by.clone()).await?)
                 })
                 .await
             }
             Order::Reschedule { run, at, although_active, by } => {
                 self.change(run, watch, async |run: &Run<'_>| {
-                    let (person, waits) = run.recorder().read(|s| (s.request.person.clone(), s.waits_until()));
-                    refuse_leaver(&person, &by.name)?;
-                    // As the roster has them now; a row that is gone since says no more than it did.
-                    let person = self.house.roster.get(&person.id.0).unwrap_or(&person);
-                    refuse(person, &by.name, at, although_active)?;
+                    let (person, waits) = run.recorder().read(|s| (s.request.person().cloned(), s.waits_until()));
+                    if let Some(person) = person {
+                        refuse_leaver(&person, &by.name)?;
+                        // As the roster has them now; a row that is gone since says no more than it did.
+                        let person = self.house.roster.get(&person.id.0).unwrap_or(&person);
+                        refuse(person, &by.name, at, although_active)?;
+                    }
                     if waits.is_none() && run.recorder().read(|s| s.started.is_none() && s.cancelled.is_none()) {
                         return Err(not_waiting(run.recorder().run()));
                     }
@@ -84,7 +90,7 @@ impl Desk {
             Order::Verify { run, last, by } => {
                 let taken = self.begun(&run, "verify").await?;
                 let run = taken.log.run().clone();
-                taken.state().map_or(Ok(()), |s| refuse_leaver(&s.request.person, &by.name))?;
+                taken.state().map_or(Ok(()), |s| not_their_own(&s, &by))?;
                 let looked = self.look(taken, Look { last, can_wait: false }, watch).await?;
                 self.settled(&run).await;
                 if last && !looked.is_closed {
@@ -100,7 +106,7 @@ impl Desk {
                 let run = self.begun(&run, "waive").await?.log.run().clone();
                 let why = reason(&why)?.to_string();
                 let done = self.change(run.clone(), watch, async |run: &Run<'_>| {
-                    refuse_leaver(&run.recorder().read(|s| s.request.person.clone()), &by.name)?;
+                    run.recorder().read(|s| not_their_own(s, &by))?;
                     Ok(run.waive(&target, &why, by.clone()).await?)
                 });
                 done.await?;
@@ -113,7 +119,7 @@ impl Desk {
             Order::Done { run, step, note, evidence, by } => {
                 let run = self.begun(&run, "close").await?.log.run().clone();
                 let done = self.change(run.clone(), watch, async |run: &Run<'_>| {
-                    refuse_leaver(&run.recorder().read(|s| s.request.person.clone()), &by.name)?;
+                    run.recorder().read(|s| not_their_own(s, &by))?;
                     Ok(run.close(&step, note.clone(), evidence.clone(), by.clone()).await?)
                 });
                 done.await?;
@@ -127,7 +133,7 @@ impl Desk {
     /// # Errors
     /// As [`Desk::walk`].
     pub async fn walk_for(&self, order: &Order, run: &RunId, watch: &dyn Watch) -> Result<Answer, Failure> {
-        let Order::Run { report_to, by, .. } = order else {
+        let (Order::Run { report_to, by, .. } | Order::Rotate { report_to, by, .. }) = order else {
             return Err(Fault::new(FaultKind::Unexpected, "this order asks for no run").into());
         };
         self.walk_and_tell(self.take(run).await?, by.clone(), report_to.clone(), watch).await
@@ -167,10 +173,13 @@ impl Desk {
         let id = run.recorder().run().clone();
         let begun = run.recorder().read(|s| after::begun(&id, s, (self.clock)()));
         self.is_known(&begun).await;
-        let (person, waited) = run.recorder().read(|s| (s.request.person.id.clone(), s.waits_until().is_some()));
-        for known in self.store.runs_of(&person).await?.into_iter().filter(|k| k.run != id) {
-            if let Some(other) = RunState::fold(&self.journal.records(&known.run).await?) {
-                run.learn_from(&other);
+        let (person, waited) =
+            run.recorder().read(|s| (s.request.person().map(|p| p.id.clone()), s.waits_until().is_some()));
+        if let Some(person) = person {
+            for known in self.store.runs_of(&person).await?.into_iter().filter(|k| k.run != id) {
+                if let Some(other) = RunState::fold(&self.journal.records(&known.run).await?) {
+                    run.learn_from(&other);
+                }
             }
         }
         if waited {
@@ -350,7 +359,7 @@ impl Desk {
     /// or taken it back, and the run has yet to follow. Who vanished from the roster may have left.
     pub fn is_not_gone(&self, state: &RunState) -> bool {
         let by_roster = state.request.requested_by.is_roster() && after::on_behalf(state).is_roster();
-        let now = self.house.roster.get(&state.request.person.id.0);
+        let now = state.request.person().and_then(|person| self.house.roster.get(&person.id.0));
         by_roster && now.is_some_and(|person| refuse(person, "", (self.clock)(), false).is_err())
     }
 
@@ -358,8 +367,9 @@ impl Desk {
     pub fn is_back(&self, state: &RunState) -> bool {
         let left_by = |person: &Person, at: Timestamp| refuse(person, "", at, false).is_ok();
         let then = state.started.unwrap_or(state.request.requested_at);
-        let asked = left_by(&state.request.person, then + SignedDuration::from_secs(1));
-        let now = self.house.roster.get(&state.request.person.id.0);
+        let Some(person) = state.request.person() else { return false };
+        let asked = left_by(person, then + SignedDuration::from_secs(1));
+        let now = self.house.roster.get(&person.id.0);
         asked && now.is_some_and(|person| !left_by(person, (self.clock)()))
     }
 }
@@ -428,6 +438,11 @@ impl Answer {
             Err(failure) => Ok(Self { trouble: Some(failure.plain()), ..self }),
         }
     }
+}
+
+/// Refuses what the leaver asks for themselves.
+fn not_their_own(state: &RunState, by: &Actor) -> Result<(), Refusal> {
+    state.request.person().map_or(Ok(()), |person| refuse_leaver(person, &by.name))
 }
 
 fn reason(why: &str) -> Result<&str, Fault> {

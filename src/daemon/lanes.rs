@@ -326,14 +326,14 @@ async fn attempt_once(shared: &Arc<Shared>, claim: &Claim, place: &mut Option<In
     tracing::info!(run = %run, kind = %kind, late_ms = i64::try_from(late).unwrap_or(i64::MAX), "taken up");
     match kind {
         Kind::Start if desk.is_not_gone(&state) => {
-            tracing::warn!(run = %run, person = %state.request.person.id, "not begun: the roster asked for it, and says now that this person has not left");
+            tracing::warn!(run = %run, person = %after::about(&state.request.subject), "not begun: the roster asked for it, and says now that this person has not left");
             Ok(Done::Again(AGAIN.0))
         }
         Kind::Start => walk(shared, &desk, taken, (after::on_behalf(&state), false), place).await,
         Kind::Resume => walk(shared, &desk, taken, (ourselves(), false), place).await,
         Kind::Prepare => prepare(shared, &run, taken, &state).await.map(|()| Done::Over(None)),
         Kind::Retry if desk.is_back(&state) => {
-            tracing::warn!(run = %run, person = %state.request.person.id, "not tried again: by the roster this person works here again");
+            tracing::warn!(run = %run, person = %after::about(&state.request.subject), "not tried again: by the roster this person works here again");
             Ok(Done::Again(BACK))
         }
         Kind::Retry if after::wants_retry(&state) => walk(shared, &desk, taken, (ourselves(), true), place).await,

@@ -1,7 +1,7 @@
 //! What can be asked, by a command or of a running `offboard serve`, and what comes back. The very same order does the very same thing in
 //! both. None of these holds a secret.
 
-use crate::model::{Actor, Evidence, RunId, StepId};
+use crate::model::{Actor, Evidence, RunId, SecretName, StepId};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -85,6 +85,19 @@ pub enum Order {
         /// Who asks.
         by: Actor,
     },
+    /// A shared secret is rotated, though nobody leaves.
+    Rotate {
+        /// As `offboard.yaml` calls it.
+        secret: SecretName,
+        /// Why, a few words.
+        why: String,
+        /// Although another run that rotates it is not shut.
+        anew: bool,
+        /// As in [`Order::Run`].
+        report_to: Option<PathBuf>,
+        /// Who asks.
+        by: Actor,
+    },
     /// A manual step is closed.
     Done {
         /// The run.
@@ -104,7 +117,7 @@ impl Order {
     /// The run that it is about, if it is about one that exists.
     pub fn run(&self) -> Option<&RunId> {
         match self {
-            Self::Run { .. } | Self::Sweep { .. } => None,
+            Self::Run { .. } | Self::Sweep { .. } | Self::Rotate { .. } => None,
             Self::Cancel { run, .. }
             | Self::Reschedule { run, .. }
             | Self::Resume { run, .. }
@@ -112,6 +125,11 @@ impl Order {
             | Self::Waive { run, .. }
             | Self::Done { run, .. } => Some(run),
         }
+    }
+
+    /// Whether it asks for a new run that begins at once.
+    pub fn begins_a_run(&self) -> bool {
+        matches!(self, Self::Run { at: None, .. } | Self::Rotate { .. })
     }
 
     /// Its name, for the log.
@@ -126,6 +144,7 @@ impl Order {
             Self::Waive { .. } => "waive",
             Self::Done { .. } => "done",
             Self::Sweep { .. } => "sweep",
+            Self::Rotate { .. } => "rotate",
         }
     }
 }

@@ -71,8 +71,8 @@ async fn carry_out(shared: &Arc<Shared>, asked: Asked, works_on: &OnceLock<RunId
     })?;
     tracing::info!(order = asked.id.0, what = order.name(), run = order.run().map(|r| r.0.as_str()), "an order");
     // It was begun before its server died: the run is on record, and goes on.
-    if let (Order::Run { at, report_to, by, .. }, Some(run)) = (&order, &asked.run) {
-        if at.is_some() {
+    if let (Order::Run { report_to, by, .. } | Order::Rotate { report_to, by, .. }, Some(run)) = (&order, &asked.run) {
+        if !order.begins_a_run() {
             let run = Some(run.clone());
             return Ok(Answer { run, exit: Exit::Fine as u8, written: Vec::new(), trouble: None, carried_out: true });
         }
@@ -80,7 +80,7 @@ async fn carry_out(shared: &Arc<Shared>, asked: Asked, works_on: &OnceLock<RunId
     }
     let desk = shared.desk();
     let log = Log { order: Some((asked.id, shared.store.clone())) };
-    if matches!(order, Order::Run { at: None, .. }) {
+    if order.begins_a_run() {
         // From its first record on nobody else works on it.
         let begun = desk.request(&order).await?.run;
         let _ = works_on.set(begun.clone());

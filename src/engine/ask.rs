@@ -80,7 +80,7 @@ impl Run<'_> {
         if self.is_refused() {
             return Ok(());
         }
-        let person = self.person();
+        let person = self.person()?;
         let started = self.recorder.read(|s| s.started).unwrap_or_else(|| self.recorder.now());
         let asks = self.engine.asks(&self.playbook, &person);
         let mut events = Vec::new();

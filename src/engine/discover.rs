@@ -70,7 +70,7 @@ impl Run<'_> {
         place: &Place,
         baseline: bool,
     ) -> Result<Vec<Account>, Halt> {
-        let person = self.person();
+        let person = self.person()?;
         let scope = Scope::People(vec![self.engine.wanted(&person, &self.learned)]);
         let mut seen = Vec::new();
         {

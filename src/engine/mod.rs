@@ -19,7 +19,7 @@ pub use guard::{Refusal, refuse, refuse_leaver};
 pub use plan::{Draft, DraftPlace};
 pub use recorder::{Halt, Recorder};
 pub use restore::Undone;
-pub use rotate::{PartHealth, SecretHealth};
+pub use rotate::{DraftRotation, PartHealth, SecretHealth, rotation_playbook};
 
 use crate::connector::{Connector, Cx, Link, Wanted};
 use crate::journal::RunLog;
@@ -50,7 +50,12 @@ pub struct Engine {
     working: BTreeMap<SystemName, Slots>,
     /// Passwords that programs share.
     secrets: BTreeMap<SecretName, SharedSecret>,
+    /// Who rotates one of them keeps all others from it.
+    turns: Turns,
 }
+
+/// A gate for each secret, over all runs.
+type Turns = Arc<Mutex<BTreeMap<SecretName, Arc<tokio::sync::Mutex<()>>>>>;
 
 /// How many places of one system are worked on at the same time, over all runs.
 #[derive(Clone)]
@@ -83,13 +88,14 @@ impl Engine {
             .map(|(system, parallel)| (system, Slots::new(parallel)))
             .collect();
         let opening = Arc::new(Semaphore::new(OPENING));
-        Self { connectors, matcher, clock, timeout, opening, working, secrets: BTreeMap::new() }
+        Self { connectors, matcher, clock, timeout, opening, working, secrets: BTreeMap::new(), turns: Arc::default() }
     }
 
     /// This engine, in the slots of an older one whose runs may still go on: a limit holds over both.
     #[must_use]
     pub fn in_slots_of(mut self, older: &Self) -> Self {
         self.opening = Arc::clone(&older.opening);
+        self.turns = Arc::clone(&older.turns);
         for (system, slots) in &mut self.working {
             if let Some(known) = older.working.get(system).filter(|known| known.parallel == slots.parallel) {
                 *slots = known.clone();
@@ -258,8 +264,16 @@ impl<'a> Run<'a> {
         })
     }
 
-    fn person(&self) -> Person {
-        self.recorder.read(|s| s.request.person.clone())
+    /// The leaver.
+    fn person(&self) -> Result<Person, Fault> {
+        self.recorder
+            .read(|s| s.request.person().cloned())
+            .ok_or_else(|| Fault::new(FaultKind::Unexpected, format!("run {} is about no person", self.recorder.run())))
+    }
+
+    /// Whether it rotates a secret, and nobody leaves.
+    fn is_of_a_secret(&self) -> bool {
+        self.recorder.read(|s| s.request.secret().is_some())
     }
 
     /// Learns from an account as it was journaled. Whose it is, is asked anew: the mapping that it was found by may have been a mistake.

@@ -36,7 +36,7 @@ impl Run<'_> {
         let began = Instant::now();
         self.seed()?;
         self.not_cancelled()?;
-        let places = self.engine.places();
+        let places = if self.is_of_a_secret() { self.places_of_the_secret() } else { self.engine.places() };
         // What the configuration names by now counts, too: a fault there must hold the run back.
         let added: Vec<Place> = self
             .recorder
@@ -46,8 +46,10 @@ impl Run<'_> {
             events.push(Event::PlacesAdded { places: added });
         }
         self.recorder.record(events).await?;
-        self.until_nothing_new(&places, &places).await?;
-        self.ask().await?;
+        if !self.is_of_a_secret() {
+            self.until_nothing_new(&places, &places).await?;
+            self.ask().await?;
+        }
         // Containment comes first: a leaver who is still inside would read the new values.
         self.rotate().await?;
         self.persist(&places, began).await?;
@@ -179,6 +181,8 @@ impl Run<'_> {
             let act = places.iter().filter(|(_, p)| next < act_until && self.wants_another_try(&p.id));
             let look = places.iter().filter(|(_, p)| next < look_until && self.wants_another_look(&p.id));
             let (act, look): (Vec<_>, Vec<_>) = (act.cloned().collect(), look.cloned().collect());
+            // Where nobody leaves, no place is walked.
+            let act = if self.is_of_a_secret() { Vec::new() } else { act };
             let rotate = next < act_until && self.wants_another_rotation();
             if act.is_empty() && look.is_empty() && !rotate {
                 break;
@@ -195,7 +199,7 @@ impl Run<'_> {
         self.give_up().await
     }
 
-    async fn unreached(&self, place: &PlaceId, fault: Fault) -> Result<(), Halt> {
+    pub(super) async fn unreached(&self, place: &PlaceId, fault: Fault) -> Result<(), Halt> {
         let last = !fault.is_transient();
         self.recorder.record(vec![Event::Unreached { place: place.clone(), fault, last }]).await
     }
@@ -218,10 +222,14 @@ impl Run<'_> {
         })
     }
 
-    /// A place that can be reached and has a door which is not proved shut.
+    /// A place that can be reached and has a door which is not proved shut. Where no place is walked again, a look is what reaches it.
     fn wants_another_look(&self, place: &PlaceId) -> bool {
         self.recorder.read(|s| {
-            s.places.get(place).is_some_and(|p| p.unreached.is_none())
+            let may_be = |fault: &Fault| s.request.secret().is_some() && fault.is_transient();
+            // A rotation that is not done has nothing to show yet.
+            let is_done = |step: &crate::model::StepState| step.is_done() || step.waived.is_some();
+            s.places.get(place).is_some_and(|p| p.unreached.as_ref().is_none_or(may_be))
+                && (s.request.secret().is_none() || s.steps.iter().all(is_done))
                 && s.doors.values().any(|d| {
                     d.door.place == *place
                         && !matches!(d.after.as_ref().map(|(_, l)| &l.verdict), Some(Verdict::Shut { .. }))

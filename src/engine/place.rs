@@ -106,16 +106,16 @@ impl Run<'_> {
         }
         let cx = self.cx_at(place)?;
         let work = async {
-            let mut link = match self.engine.open(connector, place, &cx).await {
+            let mut link = match self.open(connector, place, &cx).await {
                 Ok(link) => link,
-                Err(fault) => {
+                Err(Halt::Place(fault)) => {
                     // Nobody can say any more how these doors stand.
                     self.looked(self.doors_at(place, |_| true), LookAt::After, |_| Look::unproven(fault.to_string()))
                         .await?;
                     return Err(Halt::Place(fault));
                 }
+                Err(halt) => return Err(halt),
             };
-            self.recorder.record(self.reached(place).into_iter().collect()).await?;
             self.look_after(&mut *link, place, &cx).await
         };
         self.in_turn(place, work).await
@@ -135,6 +135,13 @@ impl Run<'_> {
         let is_news =
             |s: &RunState| s.places.get(&place.id).is_none_or(|p| p.reached_at.is_none() || p.unreached.is_some());
         self.recorder.read(is_news).then(|| Event::Reached { place: place.id.clone() })
+    }
+
+    /// Connects to a place, and notes that it was reached.
+    pub(super) async fn open(&self, connector: &dyn Connector, place: &Place, cx: &Cx) -> Result<Box<dyn Link>, Halt> {
+        let link = self.engine.open(connector, place, cx).await?;
+        self.recorder.record(self.reached(place).into_iter().collect()).await?;
+        Ok(link)
     }
 
     /// What a call at this place may know. Its baseline is given for as long as the leaver may still be inside: what appears after all

@@ -109,7 +109,7 @@ impl Run<'_> {
         place: &Place,
         accounts: &[Account],
     ) -> Result<Vec<(String, Vec<Step>)>, Halt> {
-        let leaver = self.person().id;
+        let leaver = self.person()?.id;
         let given_up = self.given_up.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut stages = self.recorder.read(|state| {
             let allowed =

@@ -9,10 +9,16 @@
 //! begun is. A turn that fails ends this secret's chain and no other's; the playbook's deadline says how long it is tried again.
 //!
 //! A waived step takes its participant out: the rotation goes on without that consumer, or, at the source, not at all.
+//!
+//! A run may also be about a secret alone, though nobody leaves: then this is all of it. However many runs want to rotate one secret, one does
+//! at a time.
 
+mod alone;
 mod chain;
 mod health;
+mod links;
 
+pub use alone::{DraftRotation, rotation_playbook};
 pub use health::{PartHealth, SecretHealth};
 
 use super::Engine;
@@ -37,7 +43,7 @@ struct Participant {
 /// A secret that may be rotated, with everybody who takes part.
 pub(super) struct Rotation {
     name: SecretName,
-    /// Why the leaver may know it.
+    /// Why the leaver may know it; or, where nobody leaves, why it is rotated.
     why: Vec<String>,
     source: Participant,
     consumers: Vec<Participant>,
@@ -78,17 +84,19 @@ impl Participant {
 }
 
 impl Rotation {
-    /// The way in that the old value is.
-    fn door(&self, leaver: &Person) -> Door {
+    /// The way in that the old value is: the leaver's, if somebody leaves.
+    fn door(&self, leaver: Option<&Person>) -> Door {
         let (account, _) = self.source.part.object();
         let detail = format!("password of a program; {}", self.why.join(", "));
         let mut door = Door::new(&self.source.place.id, account, DoorKind::SharedSecret, &self.name.0, detail);
-        door.holder = Owner::Person { id: leaver.id.clone(), rule: MatchRule::KnowsSecret };
+        if let Some(leaver) = leaver {
+            door.holder = Owner::Person { id: leaver.id.clone(), rule: MatchRule::KnowsSecret };
+        }
         door
     }
 
-    /// The source's account as far as it concerns the leaver.
-    fn account(&self, leaver: &Person) -> Account {
+    /// The source's account as far as it is concerned.
+    fn account(&self, leaver: Option<&Person>) -> Account {
         let (account, _) = self.source.part.object();
         Account {
             system: self.source.place.system.clone(),
@@ -234,12 +242,14 @@ impl Engine {
         for rotation in self.known_to(person, memberships, could_read).into_iter().flatten() {
             let stage = playbook.and_then(|playbook| stage_for(playbook, &*rotation.source.connector));
             let steps = match stage {
-                Some(stage) => {
-                    rotation.steps(&rotation.door(person).id).into_iter().map(|step| (stage.clone(), step)).collect()
-                }
+                Some(stage) => rotation
+                    .steps(&rotation.door(Some(person)).id)
+                    .into_iter()
+                    .map(|step| (stage.clone(), step))
+                    .collect(),
                 None => Vec::new(),
             };
-            drafts.push((rotation.account(person), steps));
+            drafts.push((rotation.account(Some(person)), steps));
         }
         drafts
     }

@@ -13,12 +13,21 @@ use serde::Serialize;
 use sqlx::error::ErrorKind;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{Connection, Row};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep};
 
 /// How many appends share a transaction at most: bounds what one commit holds in memory.
 const GROUP: usize = 256;
+
+/// When so many appends have come within [`BUSY`], a commit waits for [`GATHER`] for more to share its sync: of a fleet that is worked on at
+/// the same time, or of runs that start at the same hour. A run at one place comes nowhere near it and waits for nobody. As PostgreSQL's
+/// `commit_delay` and `commit_siblings`.
+const SIBLINGS: usize = 6;
+const BUSY: Duration = Duration::from_millis(100);
+const GATHER: Duration = Duration::from_millis(15);
 
 /// How many appends may wait before the next one waits for room.
 pub(super) const QUEUE: usize = 1024;
@@ -120,7 +129,17 @@ impl Writer {
     pub async fn work(mut self, mut messages: mpsc::Receiver<Message>) {
         let mut received = Vec::with_capacity(GROUP);
         let mut closing = None;
+        // When the last appends came, SIBLINGS of them.
+        let mut came: VecDeque<Instant> = VecDeque::new();
         while closing.is_none() && messages.recv_many(&mut received, GROUP).await > 0 {
+            if came.len() == SIBLINGS && came[0].elapsed() < BUSY {
+                sleep(GATHER).await;
+                while received.len() < GROUP && let Ok(message) = messages.try_recv() {
+                    received.push(message);
+                }
+            }
+            came.extend(received.iter().map(|_| Instant::now()));
+            came.drain(..came.len().saturating_sub(SIBLINGS));
             let mut requests = Vec::with_capacity(received.len());
             for message in received.drain(..) {
                 match message {

@@ -23,7 +23,7 @@ fn letter(told: &Told<'_>, step: &StepLine, overdue: bool) -> Result<Mail, Fault
     let owner = step.account.parse::<MailAddress>().ok();
     let subject = if overdue { format!("overdue since {day}") } else { format!("something to do by {day}") };
     let mut letter = told.letter(subject, step.object.clone());
-    let who = match &told.report.person.department {
+    let who = match told.report.person.as_ref().and_then(|p| p.department.as_ref()) {
         Some(department) => format!("{}, {department}", told.person()),
         None => told.person(),
     };

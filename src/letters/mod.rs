@@ -49,14 +49,17 @@ impl Told<'_> {
         &self.report.run.0
     }
 
-    /// The leaver's name and number.
+    /// The leaver's name and number; or the secret.
     fn person(&self) -> String {
-        format!("{} ({})", self.report.person.name, self.report.person.id)
+        match &self.report.person {
+            Some(person) => format!("{} ({})", person.name, person.id),
+            None => self.report.title(),
+        }
     }
 
     /// `people` without the leaver, each once.
     fn but_the_leaver(&self, people: impl IntoIterator<Item = MailAddress>) -> Vec<MailAddress> {
-        let own = self.report.person.email.as_deref().unwrap_or_default();
+        let own = self.report.person.as_ref().and_then(|person| person.email.as_deref()).unwrap_or_default();
         let mut to: Vec<MailAddress> = Vec::new();
         for address in people {
             let known = to.iter().any(|other| other.as_str().eq_ignore_ascii_case(address.as_str()));

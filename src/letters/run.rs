@@ -17,6 +17,10 @@ pub(super) fn report(told: &Told<'_>) -> Result<Option<Mail>, Fault> {
     let zone = report.reader_zone();
     letter.paragraphs.push(report.summary.clone());
     let contained = match report.clocks.contained {
+        at if report.secret.is_some() => {
+            let done = |at| format!("Rotated on {}.", text::moment(at, zone));
+            at.map_or_else(|| "The rotation is not done.".into(), done)
+        }
         Some(at) => format!("Contained on {}.", text::moment(at, zone)),
         None => "Containment is not proved.".to_string(),
     };
@@ -47,7 +51,11 @@ pub(super) fn open(told: &Told<'_>) -> Result<Option<Mail>, Fault> {
     let is = if open.len() == 1 { "is" } else { "are" };
     let subject = format!("{} {is} open", text::count(open.len(), "way in", "ways in"));
     let mut letter = told.letter(subject.clone(), format!("{subject}: {}, run {}", told.person(), told.run()));
-    letter.paragraphs.push("Somebody who has left can still get in. Treat it as urgent.".into());
+    let means = match told.report.secret {
+        Some(_) => "The value that was to be dead still gets in. Treat it as urgent.",
+        None => "Somebody who has left can still get in. Treat it as urgent.",
+    };
+    letter.paragraphs.push(means.into());
     letter.items = needs(told, &["open", "reopened"]);
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     mail(told, letter, &format!("open-{}", short_id(&names)))

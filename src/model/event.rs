@@ -2,7 +2,7 @@
 
 use super::{
     Account, CouldRead, Digest, DoorId, Evidence, Fault, Finding, Look, Outcome, Person, Place, PlaceId, SealedId,
-    Seen, Step, StepId, SweepFinding, SweepRequest, SweepSeen, Which,
+    SecretName, Seen, Step, StepId, SweepFinding, SweepRequest, SweepSeen, Which,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -46,11 +46,31 @@ pub struct InputDigest {
     pub sha256: Digest,
 }
 
+/// What a run is about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Subject {
+    /// A leaver, as the roster had them: all their ways in are shut.
+    Person(Box<Person>),
+    /// A shared secret: it is rotated, though nobody leaves.
+    Secret(SecretAsked),
+}
+
+/// A shared secret that somebody wants to have rotated.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretAsked {
+    /// As `offboard.yaml` calls it.
+    pub name: SecretName,
+    /// Why, a few words.
+    pub why: String,
+}
+
 /// Everything that a run was started with. It does not change when the files change later.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunRequest {
-    /// The leaver, as the roster had them.
-    pub person: Person,
+    /// Whom or what it is about. On record under `person` or under `secret`.
+    #[serde(flatten)]
+    pub subject: Subject,
     /// The playbook's name.
     pub playbook: String,
     /// The playbook itself as it was checked, for resume; the engine's own form.
@@ -67,6 +87,24 @@ pub struct RunRequest {
     pub limits: Vec<(String, i64)>,
     /// The version of offboard.
     pub version: String,
+}
+
+impl RunRequest {
+    /// The leaver; nobody where a secret is rotated.
+    pub fn person(&self) -> Option<&Person> {
+        match &self.subject {
+            Subject::Person(person) => Some(person),
+            Subject::Secret(_) => None,
+        }
+    }
+
+    /// The secret that is rotated; nothing where somebody leaves.
+    pub fn secret(&self) -> Option<&SecretAsked> {
+        match &self.subject {
+            Subject::Person(_) => None,
+            Subject::Secret(asked) => Some(asked),
+        }
+    }
 }
 
 /// Which look it was.

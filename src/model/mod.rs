@@ -17,7 +17,7 @@ mod verdict;
 pub use account::{Account, Family, Identity, MatchRule, Owner, Place, PlaceId, SystemName};
 pub use digest::{Digest, short_id};
 pub use door::{Door, DoorId, DoorKind};
-pub use event::{Actor, Clocks, Event, InputDigest, LookAt, Record, RunId, RunRequest};
+pub use event::{Actor, Clocks, Event, InputDigest, LookAt, Record, RunId, RunRequest, SecretAsked, Subject};
 pub use fault::{Fault, FaultKind};
 pub use finding::{Finding, FindingKind};
 pub use mail::MailAddress;

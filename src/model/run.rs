@@ -6,7 +6,7 @@ use super::{
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// How a step stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -148,6 +148,8 @@ pub struct RunState {
     pub doors: BTreeMap<DoorId, DoorState>,
     /// Steps, in the order in which they were planned.
     pub steps: Vec<StepState>,
+    /// Where each of them stands in that list.
+    positions: HashMap<StepId, usize>,
     /// Findings, each once.
     pub findings: Vec<Finding>,
     /// What each place looked like when it was first seen.
@@ -186,6 +188,7 @@ impl RunState {
             could_read: Vec::new(),
             doors: BTreeMap::new(),
             steps: Vec::new(),
+            positions: HashMap::new(),
             findings: Vec::new(),
             baselines: BTreeMap::new(),
             scheduled: Vec::new(),
@@ -263,6 +266,7 @@ impl RunState {
             Event::Planned { stage, steps } => {
                 for step in steps {
                     if self.step(&step.id).is_none() {
+                        self.positions.insert(step.id.clone(), self.steps.len());
                         self.steps.push(StepState {
                             step: step.clone(),
                             stage: stage.clone(),
@@ -434,14 +438,14 @@ impl RunState {
     }
 
     fn with_step(&mut self, id: &StepId, change: impl FnOnce(&mut StepState)) {
-        if let Some(state) = self.steps.iter_mut().find(|s| s.step.id == *id) {
-            change(state);
+        if let Some(at) = self.positions.get(id) {
+            change(&mut self.steps[*at]);
         }
     }
 
     /// The step of that name.
     pub fn step(&self, id: &StepId) -> Option<&StepState> {
-        self.steps.iter().find(|s| s.step.id == *id)
+        self.positions.get(id).map(|at| &self.steps[*at])
     }
 
     /// Whether somebody gave a step of this door, or its place, up.
@@ -536,7 +540,10 @@ impl RunState {
             of_kind().filter_map(|s| s.done_at).max().or(self.ended.map(|(at, _)| at))
         };
         let all_shut = self.ended.is_some() && self.access() == RunVerdict::Shut;
-        let contained = last_done(|a| matches!(a, Action::Disable | Action::Revoke));
+        let contained = match self.request.secret() {
+            Some(_) => last_done(|a| a == Action::Rotate),
+            None => last_done(|a| matches!(a, Action::Disable | Action::Revoke)),
+        };
         let sessions_ended = last_done(|a| a == Action::EndSessions);
         let rotates = self.steps.iter().any(|s| s.step.action == Action::Rotate);
         let rotated = last_done(|a| a == Action::Rotate).filter(|_| rotates);
@@ -548,7 +555,7 @@ impl RunState {
             None
         };
         Clocks {
-            hr_effective: self.request.person.ends,
+            hr_effective: self.request.person().and_then(|person| person.ends),
             requested: Some(self.request.requested_at),
             started: self.started,
             contained,

@@ -240,7 +240,10 @@ fn system(state: &RunState, name: SystemName) -> SystemClock {
         read_back,
         open,
         unproven: doors.len() - refused - read_back - open,
-        contained: last(false, |s| matches!(s.step.action, Action::Disable | Action::Revoke)),
+        contained: match state.request.secret() {
+            Some(_) => last(false, |s| s.step.action == Action::Rotate),
+            None => last(false, |s| matches!(s.step.action, Action::Disable | Action::Revoke)),
+        },
         sessions_ended: last(true, |s| s.step.action == Action::EndSessions),
         residual_until: residuals.iter().filter_map(|r| r.until).max(),
         residual_endless: residuals.iter().any(|r| r.until.is_none()),

@@ -154,7 +154,7 @@ fn line(state: &RunState, door: &DoorState, steps: &[&StepState], history: Optio
         kind: door.door.kind,
         object: door.door.object.clone(),
         detail: door.door.detail.clone(),
-        matched_by: matched(&door.door.holder, &state.request.person.id, account.map(|a| &a.owner)),
+        matched_by: state.request.person().and_then(|p| matched(&door.door.holder, &p.id, account.map(|a| &a.owner))),
         action: steps.first().map(|s| s.step.action),
         steps: steps.iter().map(|s| s.step.id.clone()).collect(),
         before: before_word,

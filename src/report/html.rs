@@ -28,7 +28,8 @@ pub(super) const CSS: &str = include_str!("templates/report.css");
 /// The whole report on `paper`.
 pub(super) fn page(report: &Report, paper: Paper) -> Result<String, askama::Error> {
     let root = format!(
-        ":root{{--title:\"Offboarding report\";--run:\"Run {}\";--sha:\"{}\"}}",
+        ":root{{--title:\"{}\";--run:\"Run {}\";--sha:\"{}\"}}",
+        kind(report),
         plain(&report.run.0),
         plain(&report.journal.head.0)
     );
@@ -47,6 +48,11 @@ pub(super) fn page(report: &Report, paper: Paper) -> Result<String, askama::Erro
         systems: report.clocks.systems.iter().map(|clock| System { clock, doors: doors_of(report, clock) }).collect(),
     }
     .render()
+}
+
+/// What sort of report it is.
+fn kind(report: &Report) -> &'static str {
+    if report.secret.is_some() { "Rotation report" } else { "Offboarding report" }
 }
 
 /// What may stand in a style sheet: nothing that a person typed comes in there.
@@ -98,6 +104,14 @@ struct ClockRow {
 }
 
 impl Page<'_> {
+    fn title(&self) -> String {
+        self.r.title()
+    }
+
+    fn report_kind(&self) -> &'static str {
+        kind(self.r)
+    }
+
     fn css(&self) -> &'static str {
         CSS
     }
@@ -175,9 +189,17 @@ impl Page<'_> {
 
     /// Why a door is this person's, and what its account may do.
     fn why_theirs(&self, door: &DoorLine) -> String {
-        let why =
-            door.matched_by.as_ref().map_or_else(|| "not matched to this person alone".to_string(), text::matched);
+        let why = door.matched_by.as_ref().map_or_else(|| self.matched_to_nobody().to_string(), text::matched);
         if door.privileged { format!("{why}; privileged") } else { why }
+    }
+
+    fn matched_to_nobody(&self) -> &'static str {
+        if self.r.person.is_some() { "not matched to this person alone" } else { "a program's" }
+    }
+
+    /// Whether shared secrets are among the doors.
+    fn rotates(&self) -> bool {
+        self.r.doors.iter().any(|door| door.kind == DoorKind::SharedSecret)
     }
 
     /// Which one of its kind; nothing where the kind says it all.
@@ -274,6 +296,7 @@ impl Page<'_> {
             Basis::Requested if self.r.clocks.hr_effective.is_some() => {
                 "Limits count from the request: it came before the end of employment that HR gave.".to_string()
             }
+            Basis::Requested if self.r.person.is_none() => "Times count from the request.".to_string(),
             Basis::Requested => "Limits count from the request: HR gave no end of employment.".to_string(),
         }
     }
@@ -362,7 +385,8 @@ fn clock_rows(report: &Report) -> Vec<ClockRow> {
         ("Last possible access", Some("last_possible_access"), c.last_possible_access, last),
     ];
     let mut rows = Vec::new();
-    for (name, clock, at, otherwise) in all {
+    // Where nobody leaves, no employment ends.
+    for (name, clock, at, otherwise) in all.into_iter().skip(usize::from(report.person.is_none())) {
         let ahead = clock.is_none() && at.is_some_and(|at| at < c.from || Some(at) == c.hr_effective);
         let taken = at.filter(|at| *at != c.from && !ahead).map(|at| since(report, at)).unwrap_or_default();
         let limits: Vec<_> = c.limits.iter().filter(|l| clock.is_some() && l.clock == clock).collect();

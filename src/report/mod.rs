@@ -21,7 +21,9 @@ pub use rest::{ByHand, Cancelled, Control, Given, Journal, Looked, Start, StepLi
 pub use sweep::{Group, PlaceLine, SweepCounts, SweepReport, kinds, meaning};
 pub use words::{Counts, Tone};
 
-use crate::model::{Actor, Finding, InputDigest, Person, Record, RunId, RunRequest, RunState, RunVerdict, SystemName};
+use crate::model::{
+    Actor, Finding, InputDigest, Person, Record, RunId, RunRequest, RunState, RunVerdict, SecretAsked, SystemName,
+};
 use jiff::{Timestamp, tz::TimeZone};
 use serde::Serialize;
 
@@ -69,8 +71,11 @@ pub struct Report {
     pub zone: String,
     /// The version of offboard that the run was started with.
     pub version: String,
-    /// The leaver, as the roster had them when the run was asked for.
-    pub person: Person,
+    /// The leaver, as the roster had them when the run was asked for; nobody where a secret is rotated.
+    pub person: Option<Person>,
+    /// The secret that is rotated, though nobody leaves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secret: Option<SecretAsked>,
     /// The playbook's name.
     pub playbook: String,
     /// How the run stands. Worst wins: open > stuck > unproven > shut.
@@ -131,7 +136,7 @@ impl Report {
     /// The report on one run.
     pub fn new(sources: &Sources<'_>) -> Self {
         let Sources { state, records, .. } = *sources;
-        let RunRequest { person, playbook, requested_by, inputs, version, .. } = state.request.clone();
+        let RunRequest { playbook, requested_by, inputs, version, .. } = state.request.clone();
         let doors = doors::lines(state, records);
         let mut report = Self {
             run: sources.run.clone(),
@@ -139,7 +144,8 @@ impl Report {
             made_at: sources.made_at,
             zone: sources.zone.iana_name().unwrap_or("UTC").to_string(),
             version,
-            person,
+            person: state.request.person().cloned(),
+            secret: state.request.secret().cloned(),
             playbook,
             verdict: state.verdict(),
             settled: state.is_settled(),
@@ -198,6 +204,15 @@ impl Report {
     /// The headline: the verdict in a word or two, and how it is to be seen.
     pub fn headline(&self) -> (Tone, &'static str) {
         words::headline(self)
+    }
+
+    /// Whom or what it is about, as a headline: clean, and cut.
+    pub fn title(&self) -> String {
+        match (&self.person, &self.secret) {
+            (Some(person), _) => text::cut(&person.name, text::NAME),
+            (None, Some(asked)) => format!("Secret {}", text::cut(&asked.name.0, text::NAME)),
+            (None, None) => String::new(),
+        }
     }
 
     /// What needs a person, worst first.

@@ -51,7 +51,7 @@ pub(super) fn needs(report: &Report) -> Vec<Need> {
     needs.extend(report.steps.iter().filter(|s| s.outcome == "stuck" && s.waived.is_none()).map(|s| stuck(report, s)));
     needs.extend(report.unreached.iter().filter(|u| u.waived.is_none()).map(unreached));
     needs.extend(unproven(report));
-    if report.counts.accounts == 0 && report.ended.is_some() {
+    if report.counts.accounts == 0 && report.ended.is_some() && report.secret.is_none() {
         needs.push(Need {
             tone: Tone::Unproven,
             word: "nothing found",

@@ -152,6 +152,7 @@ pub(super) fn headline(report: &Report) -> (Tone, &'static str) {
             (tone, if waived { "Shut, except what was waived and work by hand" } else { "Shut, except work by hand" })
         }
         RunVerdict::Unproven => (tone, "Unproven"),
+        RunVerdict::Shut if report.secret.is_some() => (tone, "Rotated"),
         RunVerdict::Shut => (tone, "Shut"),
     }
 }
@@ -259,6 +260,15 @@ fn doors(report: &Report) -> String {
         (refused, read) => format!(": {} refused by the server, {} read back.", number(refused), number(read)),
     };
     let found = if counts.unreached > 0 { " that were found" } else { "" };
+    if report.secret.is_some() {
+        return match (counts.doors, counts.shut) {
+            (0, _) => "Nothing was rotated.".to_string(),
+            (1, 1) => format!("The old value is dead{how}"),
+            (all, shut) if all == shut => format!("All {} old values are dead{how}", number(all)),
+            (1, _) => "The old value is not proved dead.".to_string(),
+            (all, shut) => format!("{} of {} old values are proved dead.", number(shut), number(all)),
+        };
+    }
     match (counts.doors, counts.shut) {
         (0, _) if counts.unreached == 0 => {
             format!("No way in was found at {}.", count(counts.places, "place", "places"))

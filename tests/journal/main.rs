@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use offboard::journal::{Journal, JournalError, Keys, RunLog};
 use offboard::model::{
     Account, Actor, Door, DoorKind, Event, Fault, Identity, Owner, Person, PersonId, Place, PlaceId, Record,
-    RunRequest, StepId, SystemName, WorkerStatus,
+    RunRequest, StepId, Subject, SystemName, WorkerStatus,
 };
 use std::path::{Path, PathBuf};
 
@@ -70,7 +70,7 @@ pub fn request(id: &str) -> RunRequest {
         keys: Vec::new(),
     };
     RunRequest {
-        person,
+        subject: Subject::Person(Box::new(person)),
         playbook: "involuntary-termination".into(),
         playbook_body: serde_json::json!({ "stages": [] }),
         requested_by: Actor { name: "ops".into(), asserted_by: "operating system".into() },

@@ -296,7 +296,7 @@ mod clocks {
         assert_eq!(kept.taken - kept.taken_otherwise.expect("the request"), 60, "HR was a minute earlier");
 
         // HR's entry was 14 hours old when somebody asked: the run was quick, the company was not.
-        story.request.person.ends = Some(at("2026-11-21T18:30:00Z"));
+        story.person().ends = Some(at("2026-11-21T18:30:00Z"));
         let late = limit(&story);
         assert_eq!((late.met, late.margin), (Met::Breached, 3600 - late.taken));
         assert!(late.taken > 14 * 3600);
@@ -307,14 +307,14 @@ mod clocks {
     #[test]
     fn a_limit_counts_from_the_request_if_hr_is_later() {
         let mut story = all_shut();
-        story.request.person.ends = Some(at("2026-11-22T18:29:59Z"));
+        story.person().ends = Some(at("2026-11-22T18:29:59Z"));
         let report = story.report();
         assert_eq!(report.clocks.counted_from, Basis::Requested);
         let limit = &report.clocks.limits[0];
         assert_eq!(limit.met, Met::Kept);
         assert!(limit.taken < 30 && limit.taken_otherwise.expect("HR") < -9 * 3600, "{limit:?}");
         assert!(html(&report).contains("before employment ended"));
-        story.request.person.ends = None;
+        story.person().ends = None;
         assert_eq!(story.report().clocks.counted_from, Basis::Requested);
     }
 
@@ -335,9 +335,9 @@ mod clocks {
         let mut story = all_shut();
         let taken = story.report().clocks.contained.expect("contained");
         story.request.limits = vec![("access disabled".into(), 60)];
-        story.request.person.ends = Some(taken - SignedDuration::from_secs(60));
+        story.person().ends = Some(taken - SignedDuration::from_secs(60));
         assert_eq!((limit(&story).met, limit(&story).margin), (Met::Kept, 0));
-        story.request.person.ends = Some(taken - SignedDuration::from_millis(60_001));
+        story.person().ends = Some(taken - SignedDuration::from_millis(60_001));
         assert_eq!((limit(&story).met, limit(&story).margin), (Met::Breached, -1));
     }
 
@@ -418,7 +418,7 @@ mod hostile {
         let here = place(&next(), &next());
         let gone = place(&next(), &next());
         let mut story = Story::new(vec![here.clone(), gone.clone()]);
-        let person = &mut story.request.person;
+        let person = story.person();
         (person.name, person.id) = (next(), PersonId(next()));
         (person.email, person.user_name, person.reason) = (Some(next()), Some(next()), Some(next()));
         (person.department, person.worker_type) = (Some(next()), Some(next()));

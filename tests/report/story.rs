@@ -72,11 +72,19 @@ pub fn door(account: &Account, kind: DoorKind, object: &str, detail: &str, rule:
 }
 
 impl Story {
+    /// The leaver.
+    pub fn person(&mut self) -> &mut Person {
+        match &mut self.request.subject {
+            Subject::Person(person) => person,
+            Subject::Secret(_) => panic!("nobody leaves"),
+        }
+    }
+
     /// Daniel Okafor leaves; nothing has happened yet.
     pub fn new(places: Vec<Place>) -> Self {
         let requested_at = at("2026-11-22T08:30:00Z");
         let request = RunRequest {
-            person: Person {
+            subject: Subject::Person(Box::new(Person {
                 id: PersonId("E1042".into()),
                 name: "Daniel Okafor".into(),
                 email: Some("daniel.okafor@sunrise.example.com".into()),
@@ -89,7 +97,7 @@ impl Story {
                 ends: Some(at("2026-11-22T08:29:00Z")),
                 zone: Some("Asia/Kolkata".into()),
                 keys: vec![Fingerprint(KEY.into())],
-            },
+            })),
             playbook: "involuntary-termination".into(),
             playbook_body: serde_json::Value::Null,
             requested_by: actor(),

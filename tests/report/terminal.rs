@@ -58,10 +58,10 @@ fn draft(story: &Story) -> Vec<DraftPlace> {
 #[test]
 fn a_plan() {
     let story = unproven();
-    let text = render::plan(&story.request.person, &story.request.playbook, &draft(&story), &plain());
+    let text = render::plan(story.request.person().unwrap(), &story.request.playbook, &draft(&story), &plain());
     narrow(&text, &[]);
     assert_eq!(
-        uncolored(&render::plan(&story.request.person, &story.request.playbook, &draft(&story), &colored())),
+        uncolored(&render::plan(story.request.person().unwrap(), &story.request.playbook, &draft(&story), &colored())),
         text
     );
     insta::assert_snapshot!("plan", text);
@@ -74,7 +74,7 @@ fn a_plan_says_what_it_leaves_open() {
     places[2].steps.clear();
     let twice = places[3].steps[0].clone();
     places[3].steps.push(twice);
-    let text = render::plan(&story.request.person, "involuntary-termination", &places, &plain());
+    let text = render::plan(story.request.person().unwrap(), "involuntary-termination", &places, &plain());
     assert!(text.contains("14 steps at 6 places"), "a step that two actions need is one step: {text}");
     assert!(text.contains("No step shuts\n  billing/pg.sunrise.test:5432: password of daniel\n"), "{text}");
     assert!(text.contains("no step in this playbook"));
@@ -244,7 +244,7 @@ fn hostile_text_is_harmless_on_a_terminal() {
         for text in [
             render::summary(&report, &[PathBuf::from(nasty)], &colored()),
             render::status(&report, &colored()),
-            render::plan(&story.request.person, nasty, &draft(&story), &colored()),
+            render::plan(story.request.person().unwrap(), nasty, &draft(&story), &colored()),
             render::accounts(nasty, &draft(&story), &colored()),
             render::list(&[(RunId("7F3K".into()), state)], at("2026-11-22T09:00:00Z"), &colored()),
         ] {

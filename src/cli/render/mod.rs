@@ -13,8 +13,8 @@ mod sweeps;
 pub use found::{accounts, by_hand, plan, without_facts};
 pub use house::{fault, health, manifests, verification};
 pub use mail::{mail_server, undelivered};
-pub use runs::{closed, hour, list, restored, scheduled, status, summary};
-pub use secrets::secret;
+pub use runs::{about, closed, hour, list, restored, scheduled, status, summary};
+pub use secrets::{rotation, secret};
 pub use sweeps::{sweep, sweeps};
 
 use crate::report::{Tone, text};

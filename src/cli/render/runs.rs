@@ -2,7 +2,9 @@
 
 use super::{Style, cell, labelled, name, table, toned_cell, wrapped};
 use crate::engine::Undone;
-use crate::model::{Evidence, Finding, FindingKind, Person, RunId, RunState, RunVerdict, StepId, StepState, Verdict};
+use crate::model::{
+    Evidence, Finding, FindingKind, Person, RunId, RunState, RunVerdict, StepId, StepState, Subject, Verdict,
+};
 use crate::report::{Report, Tone, text};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -30,10 +32,10 @@ pub fn status(report: &Report, style: &Style) -> String {
 fn standing(report: &Report, style: &Style) -> String {
     let (tone, headline) = report.headline();
     let mut out = format!(
-        "{}: {} ({}), run {}\n",
+        "{}: {}{}, run {}\n",
         style.toned(tone, headline),
-        style.bold(&name(&report.person.name)),
-        name(&report.person.id.0),
+        style.bold(&report.title()),
+        report.person.as_ref().map(|person| format!(" ({})", name(&person.id.0))).unwrap_or_default(),
         name(&report.run.0)
     );
     out.push_str(&wrapped(&report.summary, 2));
@@ -169,7 +171,8 @@ fn clocks(report: &Report, style: &Style) -> String {
         ("last possible access", Some("last_possible_access"), c.last_possible_access, "not known"),
     ];
     let mut out = String::new();
-    for (title, clock, at, otherwise) in rows {
+    // Where nobody leaves, no employment ends.
+    for (title, clock, at, otherwise) in rows.into_iter().skip(usize::from(report.person.is_none())) {
         let shown = at.map_or_else(|| otherwise.to_string(), |at| text::moment(at, &style.zone));
         out.push_str(&format!("{title:<21} {shown}\n"));
         for limit in c.limits.iter().filter(|l| clock.is_some() && l.clock == clock) {
@@ -253,7 +256,7 @@ pub fn list(runs: &[(RunId, RunState)], now: jiff::Timestamp, style: &Style) -> 
         vec![
             cell(&id.0),
             toned_cell(&stands, tone, style),
-            cell(&format!("{} ({})", name(&state.request.person.name), name(&state.request.person.id.0))),
+            cell(&about(&state.request.subject)),
             cell(&doors),
             cell(&requested.strftime("%-d %b %Y, %H:%M %Z").to_string()),
         ]
@@ -267,6 +270,14 @@ pub fn list(runs: &[(RunId, RunState)], now: jiff::Timestamp, style: &Style) -> 
         row
     });
     table(&["run", "stands", "person", "shut", "by hand", "requested"], rows.collect())
+}
+
+/// Whom or what a run is about.
+pub fn about(subject: &Subject) -> String {
+    match subject {
+        Subject::Person(person) => format!("{} ({})", name(&person.name), name(&person.id.0)),
+        Subject::Secret(asked) => format!("secret {}", name(&asked.name.0)),
+    }
 }
 
 /// How the manual steps of a run stand.

@@ -2,7 +2,7 @@
 
 use super::house::finding;
 use super::{Style, fault, line};
-use crate::engine::SecretHealth;
+use crate::engine::{DraftRotation, SecretHealth};
 use crate::model::{PartKind, RunId};
 use crate::report::{Tone, text};
 use jiff::Timestamp;
@@ -26,6 +26,25 @@ pub fn secret(secret: &SecretHealth, last: Option<&(Timestamp, RunId)>, now: Tim
     };
     out.push_str(&format!("  {:<10} {rotated}\n", "rotated"));
     out.push_str(&format!("  {:<10} {}\n", "known to", line(&known_to(secret).join(", "))));
+    out + &stands(secret, style)
+}
+
+/// What the rotation of one secret would do: nobody leaves.
+pub fn rotation(draft: &DraftRotation, style: &Style) -> String {
+    let mut out = format!("{} {}\n", style.bold("Rotate"), line(&draft.health.name.0));
+    out.push_str(&stands(&draft.health, style));
+    out.push_str(&format!("\n{}\n", style.bold("Steps")));
+    for step in &draft.steps {
+        let what = format!("  {}: rotate {} {}", step.place, step.account, step.object);
+        out.push_str(&format!("{}\n", line(&what)));
+    }
+    out.push_str("The old value dies, and every session that it opened is ended.\n");
+    out
+}
+
+/// Everybody who takes part, and what is wrong.
+fn stands(secret: &SecretHealth, style: &Style) -> String {
+    let mut out = String::new();
     for part in &secret.parts {
         let kind = match part.kind {
             PartKind::Source => "source",

@@ -32,15 +32,14 @@ use crate::connector::{Connector, Cx, Link, Manifest};
 use crate::model::{
     Account, Action, Chain, DoorKind, Family, Fault, FaultKind, PartKind, PersonId, Place, Proof, Step, SystemName,
 };
+use crate::wire::address::{self, TlsMode};
 use crate::wire::guarded::{self, Access};
 use crate::wire::secret;
 use crate::wire::sql::{Server, Session, Tls};
 use async_trait::async_trait;
 use link::PgLink;
-use settings::host_and_port;
-pub use settings::{Control, Settings, TlsMode};
+pub use settings::{Control, Settings};
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -71,32 +70,16 @@ pub static MANIFEST: Manifest = Manifest {
     ],
 };
 
+/// Where PostgreSQL listens unless told otherwise.
+const PORT: u16 = 5432;
+
 /// The connector of one system. Relative files are looked up in `base`.
 ///
 /// # Errors
 /// `Misconfigured`: no host, a host twice, a port that is none, TLS off where it must be on, or no `ca`.
 pub fn build(system: &SystemName, settings: Settings, base: &Path) -> Result<Arc<dyn Connector>, Fault> {
-    let fault = |what: String| Fault::new(FaultKind::Misconfigured, format!("postgres {system}: {what}"));
-    if settings.hosts.is_empty() {
-        return Err(fault("hosts is empty".into()).hint("name at least one, such as db1.example.com:5432"));
-    }
-    let mut places = BTreeMap::new();
-    for written in &settings.hosts {
-        let (host, port) = host_and_port(written)
-            .ok_or_else(|| fault(format!("{written:?} is no host")).hint("write host, host:port or [address]:port"))?;
-        let loopback = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
-        if settings.tls == TlsMode::Off && !loopback {
-            return Err(fault(format!("tls is off for {written}, which is not a loopback address"))
-                .hint("remove tls: off and name the servers' authority in ca"));
-        }
-        if places.insert(written.clone(), (host, port)).is_some() {
-            return Err(fault(format!("{written} is there twice")));
-        }
-    }
-    if settings.tls == TlsMode::VerifyFull && settings.ca.is_none() {
-        return Err(fault("ca is missing".into())
-            .hint("name the PEM file of the authority that signed the servers' certificates"));
-    }
+    let what = format!("postgres {system}");
+    let places = address::servers(&what, &settings.hosts, PORT, settings.tls, settings.ca.as_deref())?;
     Ok(Arc::new(Postgres { system: system.clone(), settings, base: base.to_path_buf(), places }))
 }
 

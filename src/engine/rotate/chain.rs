@@ -1,18 +1,17 @@
 //! The chain of one secret, as a run walks it: turn by turn, journaled before and after.
 
+use super::links::{Lent, Links};
 use super::{PHASES, Participant, Rotation, half_rotated, memberships, stage_for};
-use crate::connector::{KnownSecret, Link, Turn};
+use crate::connector::{Cx, KnownSecret, Link, Turn};
 use crate::engine::{Halt, Run, discover};
 use crate::model::{
     Action, Door, DoorId, Event, Fault, FaultKind, Finding, FindingKind, Look, LookAt, Person, Phase, PlaceId, Seen,
-    StepId, StepProgress, Which,
+    StepId, StepProgress, Subject, Which,
 };
 use futures::future::{join, join_all, try_join_all};
 use secrecy::{ExposeSecret, SecretString};
-use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
-use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 /// How long the look before may hold the rotation up.
@@ -30,31 +29,33 @@ enum Turned {
     Waived,
 }
 
-/// A participant's connection, once there is one.
-type Connection = Option<Box<dyn Link>>;
-
 /// What the chain of one secret needs.
 struct Chain<'a> {
     rotation: &'a Rotation,
     stage: String,
     door: Door,
-    /// By participant: the consumers in their order, the source last.
-    links: Vec<Mutex<Connection>>,
-    /// Files are written one at a time at each place.
-    turns: &'a BTreeMap<PlaceId, Mutex<()>>,
+    links: &'a Links,
 }
 
 impl Run<'_> {
-    /// The secrets that the leaver may know by what is on record.
-    fn rotations(&self) -> Vec<Result<Rotation, Fault>> {
-        let (memberships, could_read) =
-            self.recorder.read(|s| (memberships(s.doors.values().map(|d| &d.door)), s.could_read.clone()));
-        self.engine.known_to(&self.person(), &memberships, &could_read)
+    /// The secrets that the leaver may know by what is on record; or the one that the run is about.
+    pub(super) fn rotations(&self) -> Vec<Result<Rotation, Fault>> {
+        let (subject, memberships, could_read) = self.recorder.read(|s| {
+            (s.request.subject.clone(), memberships(s.doors.values().map(|d| &d.door)), s.could_read.clone())
+        });
+        match subject {
+            Subject::Person(leaver) => self.engine.known_to(&leaver, &memberships, &could_read),
+            Subject::Secret(asked) => vec![self.engine.rotation_of(&asked.name, vec![asked.why])],
+        }
+    }
+
+    fn leaver(&self) -> Option<Person> {
+        self.recorder.read(|s| s.request.person().cloned())
     }
 
     /// Rotates every secret that the leaver may know and that is not rotated yet, all at the same time.
     pub(in crate::engine) async fn rotate(&self) -> Result<(), Halt> {
-        let leaver = self.person();
+        let leaver = self.leaver();
         let mut rotations = Vec::new();
         for rotation in self.rotations() {
             match rotation {
@@ -83,21 +84,19 @@ impl Run<'_> {
             }
         }
         self.note(left).await?;
-        let turns: BTreeMap<PlaceId, Mutex<()>> = staged
-            .iter()
-            .flat_map(|(rotation, _)| rotation.everybody().map(|p| (p.place.id.clone(), Mutex::default())))
-            .collect();
-        let leaver = &leaver;
-        let chains = staged.into_iter().map(|(rotation, stage)| {
-            let links = rotation.everybody().map(|_| Mutex::default()).collect();
-            Chain { rotation, stage, door: rotation.door(leaver), links, turns: &turns }
-        });
+        let places = staged.iter().flat_map(|(rotation, _)| rotation.everybody().map(|p| p.place.id.clone()));
+        let links = Links::new(places);
+        let leaver = leaver.as_ref();
+        let chains =
+            staged.into_iter().map(|(rotation, stage)| Chain { rotation, stage, door: rotation.door(leaver), links: &links });
         try_join_all(chains.map(|chain| async move { self.chain(&chain, leaver).await })).await.map(|_| ())
     }
 
     /// One secret, from looking ahead to proof.
-    async fn chain(&self, chain: &Chain<'_>, leaver: &Person) -> Result<(), Halt> {
+    async fn chain(&self, chain: &Chain<'_>, leaver: Option<&Person>) -> Result<(), Halt> {
         let (rotation, door) = (chain.rotation, &chain.door);
+        // Another run may be about to set a value of its own: two at once would each take the other's for the old one.
+        let _alone = self.engine.turn_of(&rotation.name).await;
         if self.recorder.read(|s| !s.doors.contains_key(&door.id)) {
             self.recorder.record(vec![discover::found(rotation.account(leaver))]).await?;
         }
@@ -181,14 +180,19 @@ impl Run<'_> {
         if self.recorder.read(|s| s.doors.get(&chain.door.id).is_none_or(|d| d.before.is_some() || d.after.is_some())) {
             return Ok(());
         }
-        let mut connection = chain.links[chain.rotation.consumers.len()].lock().await;
-        let Some(link) = connection.as_mut() else { return Ok(()) };
-        link.keep(self.known_secrets(&chain.door.place));
         let cx = self.engine.cx(self.seed()?);
+        let mut lent = chain.links.lend(&chain.door.place).await;
+        let link = match self.connected(&mut lent, &chain.rotation.source, &cx).await {
+            Ok(link) => link,
+            // Then it is not looked at before; the step that comes next says why.
+            Err(Halt::Place(_)) => return Ok(()),
+            Err(journal) => return Err(journal),
+        };
+        link.keep(self.known_secrets(&chain.door.place));
         let look = match timeout(LOOK_BEFORE, link.look(std::slice::from_ref(&chain.door), false, &cx)).await {
             Ok(looks) => looks.into_iter().next().unwrap_or_else(|| Look::unproven("the connector did not say")),
             Err(_) => {
-                *connection = None;
+                lent.link = None;
                 Look::unproven("the look took too long")
             }
         };
@@ -217,7 +221,7 @@ impl Run<'_> {
         Ok(done)
     }
 
-    /// One turn of one participant, journaled before and after; `index` as in [`Chain::links`]. What is done is not done again, but for `create`,
+    /// One turn of one participant, journaled before and after: the consumer of that `index`, or the source after the last. What is done is not done again, but for `create`,
     /// which looks anew for as long as nothing was set.
     async fn turn(
         &self,
@@ -248,11 +252,11 @@ impl Run<'_> {
             return Ok(Turned::Failed);
         }
         let place = &participant.place.id;
-        let _one_at_a_time = match chain.turns.get(place) {
-            // `finish` clears away what a `set` may just be writing.
-            Some(turns) if matches!(phase, Phase::Set | Phase::Finish) => Some(turns.lock().await),
-            _ => None,
+        let _one_at_a_time = match phase {
+            Phase::Set | Phase::Finish => Some(chain.links.write(place).await),
+            Phase::Create | Phase::Test => None,
         };
+        let mut lent = chain.links.lend(place).await;
         self.recorder
             .record(vec![
                 Event::Planned { stage: chain.stage.clone(), steps: vec![step.clone()] },
@@ -285,13 +289,9 @@ impl Run<'_> {
             seen: &seen,
             consumers: &consumers,
         };
-        let mut connection = chain.links[index].lock().await;
         let work = async {
             let cx = self.engine.cx(self.seed()?);
-            let link = match connection.as_mut() {
-                Some(link) => link,
-                None => connection.insert(self.engine.open(&*participant.connector, &participant.place, &cx).await?),
-            };
+            let link = self.connected(&mut lent, participant, &cx).await?;
             let what = format!("{place}: {phase} of secret {}", rotation.name);
             self.engine.in_time(&what, PATIENCE, link.rotate(&turn, &cx)).await?.map_err(Halt::Place)
         };
@@ -311,14 +311,40 @@ impl Run<'_> {
             Err(Halt::Place(fault)) => {
                 // A connection that broke or hangs is in the middle of something.
                 if fault.kind == FaultKind::Unreachable {
-                    *connection = None;
+                    lent.link = None;
                 }
-                drop(connection);
+                drop(lent);
                 self.failed(chain, index, phase, fault).await?;
                 Ok(Turned::Failed)
             }
             Err(journal) => Err(journal),
         }
+    }
+
+    /// The connection that is lent, made if it has to be.
+    async fn connected<'l>(
+        &self,
+        lent: &'l mut Lent<'_>,
+        participant: &Participant,
+        cx: &Cx,
+    ) -> Result<&'l mut Box<dyn Link>, Halt> {
+        match &mut lent.link {
+            Some(link) => Ok(link),
+            none => Ok(none.insert(self.reach(participant, cx).await?)),
+        }
+    }
+
+    /// Connects to a participant's place. Where somebody leaves, a place counts as reached only when it was walked for that.
+    async fn reach(&self, participant: &Participant, cx: &Cx) -> Result<Box<dyn Link>, Halt> {
+        let (connector, place) = (&*participant.connector, &participant.place);
+        if !self.is_of_a_secret() {
+            return Ok(self.engine.open(connector, place, cx).await?);
+        }
+        let opened = self.open(connector, place, cx).await;
+        if let Err(Halt::Place(fault)) = &opened {
+            self.unreached(&place.id, fault.clone()).await?;
+        }
+        opened
     }
 
     async fn failed(&self, chain: &Chain<'_>, index: usize, phase: Phase, fault: Fault) -> Result<(), Halt> {
@@ -346,10 +372,10 @@ impl Run<'_> {
 
     /// Says which rotations have stopped half way: what is set, and what is not.
     pub(in crate::engine) async fn note_half_rotated(&self) -> Result<(), Halt> {
-        let leaver = self.person();
+        let leaver = self.leaver();
         let mut findings = Vec::new();
         for rotation in self.rotations().into_iter().flatten() {
-            let door = rotation.door(&leaver).id;
+            let door = rotation.door(leaver.as_ref()).id;
             let half = self.recorder.read(|s| {
                 let set = rotation.source.step(&rotation.name, Phase::Set, &door).id;
                 let begun = s.step(&set).is_some_and(|s| s.attempts > 0);

@@ -11,54 +11,56 @@ use secrecy::SecretString;
 impl Engine {
     /// What each participant of each secret says of itself when asked as `create` asks: nothing is changed.
     pub async fn secrets_health(&self) -> Vec<SecretHealth> {
+        join_all(self.secrets.iter().map(|(name, secret)| self.secret_health(name, secret))).await
+    }
+
+    /// [`Engine::secrets_health`] of one.
+    pub(super) async fn secret_health(&self, name: &SecretName, secret: &SharedSecret) -> SecretHealth {
         let cx = &self.cx(vec![0; 32].into());
-        join_all(self.secrets.iter().map(|(name, secret)| async move {
-            let rotation = match self.rotation(name, secret, Vec::new()) {
-                Ok(rotation) => rotation,
-                Err(fault) => {
-                    return SecretHealth {
-                        name: name.clone(),
-                        secret: secret.clone(),
-                        parts: Vec::new(),
-                        fault: Some(fault),
-                        findings: Vec::new(),
-                    };
-                }
-            };
-            let ask = async |participant: &Participant, old: Option<&SecretString>| -> Result<Taken, Fault> {
-                let mut link = self.open(&*participant.connector, &participant.place, cx).await?;
-                let (part, seen) = (&participant.part, &Seen::default());
-                let turn = Turn { phase: Phase::Create, secret: name, part, old, new: None, seen, consumers: &[] };
-                let what = format!("{}: asking {}", participant.place.id, participant.name());
-                self.in_time(&what, PATIENCE, link.rotate(&turn, cx)).await?
-            };
-            let mut parts = Vec::new();
-            let mut old = None;
-            let mut findings = Vec::new();
-            for (participant, taken) in
-                rotation.consumers.iter().zip(join_all(rotation.consumers.iter().map(|p| ask(p, None))).await)
-            {
-                let fault = match taken {
-                    Ok(taken) => {
-                        old = taken.value.or(old);
-                        findings.extend(taken.findings);
-                        None
-                    }
-                    Err(fault) => Some(fault),
-                };
-                parts.push(PartHealth { kind: PartKind::Consumer, what: participant.name(), fault });
+        let mut health = SecretHealth {
+            name: name.clone(),
+            secret: secret.clone(),
+            parts: Vec::new(),
+            fault: None,
+            findings: Vec::new(),
+        };
+        let rotation = match self.rotation(name, secret, Vec::new()) {
+            Ok(rotation) => rotation,
+            Err(fault) => {
+                health.fault = Some(fault);
+                return health;
             }
-            let fault = match ask(&rotation.source, old.as_ref()).await {
+        };
+        let ask = async |participant: &Participant, old: Option<&SecretString>| -> Result<Taken, Fault> {
+            let mut link = self.open(&*participant.connector, &participant.place, cx).await?;
+            let (part, seen) = (&participant.part, &Seen::default());
+            let turn = Turn { phase: Phase::Create, secret: name, part, old, new: None, seen, consumers: &[] };
+            let what = format!("{}: asking {}", participant.place.id, participant.name());
+            self.in_time(&what, PATIENCE, link.rotate(&turn, cx)).await?
+        };
+        let mut old = None;
+        for (participant, taken) in
+            rotation.consumers.iter().zip(join_all(rotation.consumers.iter().map(|p| ask(p, None))).await)
+        {
+            let fault = match taken {
                 Ok(taken) => {
-                    findings.extend(taken.findings);
+                    old = taken.value.or(old);
+                    health.findings.extend(taken.findings);
                     None
                 }
                 Err(fault) => Some(fault),
             };
-            parts.insert(0, PartHealth { kind: PartKind::Source, what: rotation.source.name(), fault });
-            SecretHealth { name: name.clone(), secret: secret.clone(), parts, fault: None, findings }
-        }))
-        .await
+            health.parts.push(PartHealth { kind: PartKind::Consumer, what: participant.name(), fault });
+        }
+        let fault = match ask(&rotation.source, old.as_ref()).await {
+            Ok(taken) => {
+                health.findings.extend(taken.findings);
+                None
+            }
+            Err(fault) => Some(fault),
+        };
+        health.parts.insert(0, PartHealth { kind: PartKind::Source, what: rotation.source.name(), fault });
+        health
     }
 }
 

@@ -1,0 +1,48 @@
+//! Redis or Valkey servers, as `offboard.yaml` describes them.
+
+use crate::model::SecretRef;
+use crate::wire::address::TlsMode;
+use crate::wire::guarded::Access;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// A login of its own.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Control {
+    /// The user's name.
+    pub user: String,
+    /// Its password.
+    pub password: SecretRef,
+}
+
+/// Redis or Valkey servers that belong together.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Settings {
+    /// Every server, `host` or `host:port`: primaries, replicas, nodes of a cluster, Sentinels. Each has users of its own: they are not replicated.
+    pub hosts: Vec<String>,
+    /// The ACL user that offboard logs in as. It is never touched.
+    pub user: String,
+    /// Its password.
+    pub password: SecretRef,
+    /// PEM file of the authority that signed the servers' certificates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<PathBuf>,
+    /// `verify-full`, or `off` on loopback.
+    #[serde(default)]
+    pub tls: TlsMode,
+    /// A user that must still get in when the leaver does not. Without one, offboard's own user has to do. It is never touched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub control: Option<Control>,
+}
+
+impl Settings {
+    /// The files that these settings name, and who may have what on them.
+    pub fn files(&self) -> Vec<(PathBuf, Access)> {
+        let passwords = [Some(&self.password), self.control.as_ref().map(|c| &c.password)];
+        let passwords = passwords.into_iter().flatten().filter_map(|p| p.file.clone()).map(|f| (f, Access::OwnerReads));
+        self.ca.iter().map(|ca| (ca.clone(), Access::OwnerWrites)).chain(passwords).collect()
+    }
+}
