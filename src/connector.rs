@@ -228,6 +228,11 @@ pub trait Connector: Send + Sync {
         None
     }
 
+    /// Whether, as the source of a secret, it shows in `test` that every consumer has logged in anew since the change.
+    fn shows_logins(&self) -> bool {
+        false
+    }
+
     /// Connects and logs in.
     ///
     /// # Errors

@@ -379,7 +379,11 @@ pub fn keys(folder: &Path) -> Result<Keys, Fault> {
     Keys::load(folder, |path| guarded::read(path, Access::OwnerReads))
 }
 
-fn public_key(folder: &Path) -> Result<PublicKey, Fault> {
+/// The key that everybody may have, and checks the journal with.
+///
+/// # Errors
+/// It is missing, may be written by others, or no key.
+pub fn public_key(folder: &Path) -> Result<PublicKey, Fault> {
     let path = folder.join(PUBLIC_KEY);
     let pem = guarded::read(&path, Access::OwnerWrites)?;
     let pem =

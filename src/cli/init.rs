@@ -22,6 +22,9 @@ pub struct Args {
     /// The folder to make it in.
     #[arg(default_value = ".")]
     folder: PathBuf,
+    /// Make a recovery key, too, and print it, this once: with it the folder `keys` can be got back if it is lost.
+    #[arg(long)]
+    recovery: bool,
 }
 
 pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
@@ -45,11 +48,24 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         Keys::generate(&keys_folder)?
     };
     let journal_folder = args.folder.join("journal");
-    if crate::wiring::has_journal(&journal_folder) {
+    let has_journal = crate::wiring::has_journal(&journal_folder);
+    if has_journal && args.recovery {
+        return Err(Fault::new(
+            FaultKind::Protected,
+            format!("{}: there is a journal already", journal_folder.display()),
+        )
+        .hint("make a recovery key for it with: offboard seal recovery")
+        .into());
+    }
+    let mut recovery = None;
+    if has_journal {
         kept.push(journal_folder);
     } else {
         folder(&journal_folder)?;
-        Journal::create(&journal_folder, keys).await?;
+        Journal::create(&journal_folder, keys).await?.close().await;
+        if args.recovery {
+            recovery = Some(super::seal::recovery(context, &journal_folder, &keys_folder).await?);
+        }
         made.push(journal_folder);
     }
     let paths = |list: &[PathBuf]| list.iter().map(|p| p.display().to_string()).collect::<Vec<_>>();
@@ -64,11 +80,25 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
             }
             text.push_str(&format!("\nNext: edit {}, then: offboard check\n", config.display()));
             text.push_str(
-                "Keep a copy of keys/ apart from the journal: without it nothing can be restored or verified.\n",
+                "Keep a copy of keys/ apart from the journal. Without sealing.key nobody can read what is sealed, we neither: the old and new\n\
+                 values of a rotation that was not ended, the state of accounts before, the witness passwords. Without signing.key the\n\
+                 journal can be verified, but not continued.\n",
             );
+            match &recovery {
+                Some(made) => text.push_str(&made.said()),
+                None => text.push_str("A second way to them, on paper, is made by: offboard seal recovery\n"),
+            }
             text
         },
-        || serde_json::json!({ "made": paths(&made), "kept": paths(&kept) }),
+        || {
+            let mut made = serde_json::json!({ "made": paths(&made), "kept": paths(&kept) });
+            if let (Some(recovery), Some(made)) = (&recovery, made.as_object_mut())
+                && let serde_json::Value::Object(recovery) = recovery.json()
+            {
+                made.extend(recovery);
+            }
+            made
+        },
     );
     Ok(Exit::Fine)
 }

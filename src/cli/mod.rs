@@ -24,6 +24,7 @@ mod restore;
 mod resume;
 mod rotate;
 mod run;
+mod seal;
 mod secrets;
 mod serve;
 mod status;
@@ -91,6 +92,8 @@ enum Command {
     Secrets(secrets::Args),
     /// Rotate one shared secret, though nobody leaves.
     Rotate(rotate::Args),
+    /// The keys that seal the journal's secrets: see them, change them, get them back.
+    Seal(seal::Args),
     /// Close a manual step, with what shows that it is done.
     Done(done::Args),
     /// List the mails that are not delivered, or send them now.
@@ -107,6 +110,7 @@ enum Command {
 
 /// Runs the program; its result is the exit status.
 pub fn main() -> ExitCode {
+    keep_memory_private();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -114,14 +118,6 @@ pub fn main() -> ExitCode {
             return if error.use_stderr() { Exit::Usage.into() } else { Exit::Fine.into() };
         }
     };
-    // A crash must not leave secrets in a core file (law: no secret in crash dumps).
-    if let Err(error) = nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_CORE, 0, 0) {
-        eprintln!("warning: core dumps could not be switched off: {error}");
-    }
-    // RLIMIT_CORE does not hold where a core goes to a program (core(5)); this does.
-    if let Err(error) = nix::sys::prctl::set_dumpable(false) {
-        eprintln!("warning: core dumps could not be switched off: {error}");
-    }
     if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
         eprintln!("error[unexpected]: a second cryptographic provider is installed");
         return Exit::Unexpected.into();
@@ -156,6 +152,7 @@ pub fn main() -> ExitCode {
             Command::Waive(args) => waive::run(&context, args).await,
             Command::Secrets(args) => secrets::run(&context, args).await,
             Command::Rotate(args) => rotate::run(&context, args).await,
+            Command::Seal(args) => seal::run(&context, args).await,
             Command::Done(args) => done::run(&context, args).await,
             Command::Mail(args) => mail::run(&context, args).await,
             Command::Report(args) => report::run(&context, args).await,
@@ -175,5 +172,17 @@ pub fn main() -> ExitCode {
             eprint!("{}", failure.render(context.style_for_errors()));
             failure.exit.into()
         }
+    }
+}
+
+/// Secrets are in our memory and environment: a crash must not leave them in a core file, and no process of the same user may look at them with
+/// ptrace or through /proc. tests/memory.rs looks.
+fn keep_memory_private() {
+    if let Err(error) = nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_CORE, 0, 0) {
+        eprintln!("warning: core dumps could not be switched off: {error}");
+    }
+    // RLIMIT_CORE does not hold where a core goes to a program (core(5)); this does. And it makes root the owner of /proc/PID (proc(5)).
+    if let Err(error) = nix::sys::prctl::set_dumpable(false) {
+        eprintln!("warning: other processes of this user may read the memory of this one: {error}");
     }
 }

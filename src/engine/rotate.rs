@@ -78,7 +78,8 @@ impl Participant {
     fn name(&self) -> String {
         match &self.part {
             Part::Source { account } => format!("{account} at {}", self.place.id),
-            Part::Consumer(consumer) => format!("{} at {}", consumer.file, self.place.id),
+            Part::SourceFile(kept) | Part::Consumer(kept) => format!("{} at {}", kept.file, self.place.id),
+            Part::ConsumerPath(kept) => format!("{} at {}", kept.path, self.place.id),
         }
     }
 }
@@ -164,6 +165,15 @@ fn half_rotated(state: &RunState) -> Option<String> {
     })
 }
 
+/// The files on hosts in which the secret is kept: its source's, and its consumers'.
+fn kept_files(secret: &SharedSecret) -> impl Iterator<Item = (Place, &str)> {
+    let source = (&secret.source.system, secret.source.place.as_deref(), secret.source.file.as_deref());
+    let consumers = secret.consumers.iter().map(|c| (&c.system, c.place.as_deref(), c.file.as_deref()));
+    std::iter::once(source)
+        .chain(consumers)
+        .filter_map(|(system, place, file)| Some((Place::new(system, place?), file?)))
+}
+
 /// The stage in which the playbook rotates what the leaver knew, and whether it means systems of that family.
 fn stage_for(playbook: &Playbook, connector: &dyn Connector) -> Option<String> {
     let family = connector.manifest().family;
@@ -183,9 +193,8 @@ impl Engine {
 
     /// The files at the place in which shared secrets are kept.
     pub(super) fn files_of_secrets(&self, place: &Place) -> Vec<String> {
-        let consumers = self.secrets.values().flat_map(|secret| &secret.consumers);
-        let here = consumers.filter(|c| c.system == place.system && c.place == place.address);
-        let files: BTreeSet<String> = here.map(|c| c.file.clone()).collect();
+        let here = |secret| kept_files(secret).filter(|(at, _)| at.id == place.id).map(|(_, file)| file.to_string());
+        let files: BTreeSet<String> = self.secrets.values().flat_map(here).collect();
         files.into_iter().collect()
     }
 
@@ -199,9 +208,8 @@ impl Engine {
         let mut known = Vec::new();
         for (name, secret) in &self.secrets {
             let mut why = secret.known_to.reasons(person, memberships.iter().map(String::as_str));
-            for consumer in &secret.consumers {
-                let place = Place::new(&consumer.system, &consumer.place);
-                let read = could_read.iter().filter(|found| found.place == place.id && found.file == consumer.file);
+            for (place, file) in kept_files(secret) {
+                let read = could_read.iter().filter(|found| found.place == place.id && found.file == file);
                 let reasons = CouldRead::reasons(read, &place.address);
                 why.extend(reasons.into_iter().filter(|reason| !why.contains(reason)).collect::<Vec<_>>());
             }
@@ -224,9 +232,13 @@ impl Engine {
             })?;
             Ok(Participant { connector, place, part })
         };
-        let source = Part::Source { account: secret.source.account.clone() };
+        let no_part = || {
+            Fault::new(FaultKind::Misconfigured, format!("secret {name}: it is not said where the value is kept"))
+                .hint("correct it in offboard.yaml")
+        };
+        let source = secret.source.part().ok_or_else(no_part)?;
         let source = at(&secret.source.system, secret.source.place.as_ref(), source)?;
-        let consumers = secret.consumers.iter().map(|c| at(&c.system, Some(&c.place), Part::Consumer(c.clone())));
+        let consumers = secret.consumers.iter().map(|c| at(&c.system, c.place.as_ref(), c.part().ok_or_else(no_part)?));
         Ok(Rotation { name: name.clone(), why, source, consumers: consumers.collect::<Result<_, Fault>>()? })
     }
 

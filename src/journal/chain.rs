@@ -125,6 +125,9 @@ pub(super) struct Checkpoint {
     pub heads: Vec<SignedHead>,
     /// Values that were sealed.
     pub sealed: Vec<SignedValue>,
+    /// What stands in the place of values from now on, sealed with another key; and what the journal knows of its sealing keys.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub resealed: Vec<SignedValue>,
 }
 
 /// A checkpoint as it is stored.

@@ -81,6 +81,14 @@ pub enum JournalError {
         /// The key at hand.
         fingerprint: String,
     },
+    /// A secret was sealed with a key that is not at hand, or the journal has a newer sealing key than that.
+    #[error("the journal in {} is sealed with the key {key}, which is not there", folder.display())]
+    OtherSealingKey {
+        /// The folder.
+        folder: PathBuf,
+        /// The name of the key that is needed.
+        key: String,
+    },
     /// Others may write where the journal is.
     #[error("{} may be written by others: its mode is {mode:04o}", path.display())]
     Exposed {
@@ -128,6 +136,11 @@ impl JournalError {
             }
             Self::OtherKey { .. } => {
                 "check `keys` in offboard.yaml: it must be the folder that belongs to this journal".into()
+            }
+            Self::OtherSealingKey { .. } => {
+                "if the key was changed just now, try again; else restore sealing.key from the newest copy of the folder \
+                 keys, or with the recovery key: offboard seal recover"
+                    .into()
             }
             Self::Exposed { path, .. } => format!("chmod go-w {}", path.display()),
             Self::Closed { .. } => "start offboard again".into(),

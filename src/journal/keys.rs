@@ -1,9 +1,11 @@
 //! The journal's two keys: one seals secrets, one signs checkpoints.
 //!
 //! Three files in one folder: `sealing.key` (32 bytes, base64, XChaCha20-Poly1305), `signing.key` (Ed25519, PKCS #8 PEM,
-//! RFC 8410) and `signing.pub` (SubjectPublicKeyInfo PEM). The two `.key` files are for their owner alone. The public one goes
-//! to whoever verifies the journal away from here; `openssl` reads it, too.
+//! RFC 8410) and `signing.pub` (SubjectPublicKeyInfo PEM). The `.key` files are for their owner alone. The public one goes
+//! to whoever verifies the journal away from here; `openssl` reads it, too. While the sealing key is being rotated, the new one stands
+//! beside the old one as `sealing.next.key`; whoever reads both can open everything.
 
+use super::seal::{KeyId, SealingKey};
 use crate::model::{Digest, Fault, FaultKind};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
@@ -11,7 +13,7 @@ use ed25519_dalek::pkcs8::{DecodePrivateKey, DecodePublicKey, EncodePrivateKey, 
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use rand::TryRng;
 use rand::rngs::SysRng;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
@@ -19,6 +21,8 @@ use zeroize::Zeroizing;
 
 /// The file of the sealing key.
 pub const SEALING_KEY: &str = "sealing.key";
+/// The file of the sealing key that will take its place, while a rotation goes on.
+pub const NEXT_SEALING_KEY: &str = "sealing.next.key";
 /// The file of the signing key's private half.
 pub const SIGNING_KEY: &str = "signing.key";
 /// The file of the signing key's public half.
@@ -26,7 +30,10 @@ pub const PUBLIC_KEY: &str = "signing.pub";
 
 /// Both keys. Wiped from memory when dropped.
 pub struct Keys {
-    sealing: Zeroizing<[u8; 32]>,
+    /// What new values are sealed with.
+    sealing: SealingKey,
+    /// The key that is being replaced; values may be sealed with it still.
+    former: Option<SealingKey>,
     signing: SigningKey,
 }
 
@@ -42,36 +49,77 @@ impl Keys {
     /// # Errors
     /// `Protected` if one of the files exists: keys are never overwritten, for what they sealed and signed would be lost.
     pub fn generate(folder: &Path) -> Result<Self, Fault> {
-        for name in [SEALING_KEY, SIGNING_KEY, PUBLIC_KEY] {
+        let sealing = SealingKey::new(Zeroizing::new(random()?));
+        let keys = Self { sealing, former: None, signing: SigningKey::from_bytes(&Zeroizing::new(random()?)) };
+        keys.write(folder)?;
+        Ok(keys)
+    }
+
+    /// Keys that were recovered.
+    pub(super) fn recovered(sealing: SealingKey, former: Option<SealingKey>, signing: SigningKey) -> Self {
+        Self { sealing, former, signing }
+    }
+
+    /// Writes the keys into `folder`, where there must be none of them.
+    ///
+    /// # Errors
+    /// `Protected` if one of the files exists.
+    pub(super) fn write(&self, folder: &Path) -> Result<(), Fault> {
+        for name in [SEALING_KEY, NEXT_SEALING_KEY, SIGNING_KEY, PUBLIC_KEY] {
             let path = folder.join(name);
             if path.symlink_metadata().is_ok() {
                 return Err(Fault::new(FaultKind::Protected, format!("{} exists already", path.display()))
                     .hint("keys are never overwritten: name another folder in offboard.yaml, or keep these"));
             }
         }
-        let keys =
-            Self { sealing: Zeroizing::new(random()?), signing: SigningKey::from_bytes(&Zeroizing::new(random()?)) };
-        let fault = |what: &Path, e: &dyn std::fmt::Display| {
-            Fault::new(FaultKind::Misconfigured, format!("{}: cannot be written", what.display())).because(e)
-        };
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|e| fault(folder, &e))?;
-        let sealing = Zeroizing::new(format!("{}\n", STANDARD.encode(*keys.sealing)));
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|e| unwritten(folder, &e))?;
         // Version 1 of PKCS #8, without the public half: OpenSSL 3.0 does not read version 2.
-        let signing = KeypairBytes { secret_key: keys.signing.to_bytes(), public_key: None }
+        let signing = KeypairBytes { secret_key: self.signing.to_bytes(), public_key: None }
             .to_pkcs8_pem(LineEnding::LF)
-            .map_err(|e| fault(&folder.join(SIGNING_KEY), &e))?;
-        let public = keys.public().to_pem();
-        for (name, mode, text) in [
-            (SEALING_KEY, 0o600, sealing.as_str()),
-            (SIGNING_KEY, 0o600, signing.as_str()),
-            (PUBLIC_KEY, 0o644, public.as_str()),
-        ] {
-            let path = folder.join(name);
-            let mut file =
-                OpenOptions::new().write(true).create_new(true).mode(mode).open(&path).map_err(|e| fault(&path, &e))?;
-            file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(|e| fault(&path, &e))?;
+            .map_err(|e| unwritten(&folder.join(SIGNING_KEY), &e))?;
+        let public = self.public().to_pem();
+        let (sealing, next) = match &self.former {
+            Some(former) => (former, Some(&self.sealing)),
+            None => (&self.sealing, None),
+        };
+        // The newer sealing key first: with it alone nobody goes on.
+        if let Some(next) = next {
+            write_key(folder, NEXT_SEALING_KEY, 0o600, next.text().as_bytes())?;
         }
-        Ok(keys)
+        write_key(folder, SEALING_KEY, 0o600, sealing.text().as_bytes())?;
+        write_key(folder, SIGNING_KEY, 0o600, signing.as_bytes())?;
+        write_key(folder, PUBLIC_KEY, 0o644, public.as_bytes())?;
+        sync(folder)
+    }
+
+    /// Makes the sealing key that takes the place of the one in `folder`; durable there when this returns. New values are sealed with it
+    /// from now on. Does nothing if that was done before.
+    pub(super) fn begin_rotation(&mut self, folder: &Path) -> Result<(), Fault> {
+        if self.former.is_some() {
+            return Ok(());
+        }
+        let next = SealingKey::new(Zeroizing::new(random()?));
+        // Whole or not at all: a file of half a key would lock everybody out.
+        let unfinished = folder.join(format!("{NEXT_SEALING_KEY}.unfinished"));
+        match std::fs::remove_file(&unfinished) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(unwritten(&unfinished, &e)),
+            _ => {}
+        }
+        write_key(folder, &format!("{NEXT_SEALING_KEY}.unfinished"), 0o600, next.text().as_bytes())?;
+        let path = folder.join(NEXT_SEALING_KEY);
+        std::fs::rename(&unfinished, &path).map_err(|e| unwritten(&path, &e))?;
+        sync(folder)?;
+        self.former = Some(std::mem::replace(&mut self.sealing, next));
+        Ok(())
+    }
+
+    /// Puts the new sealing key into the place of the old one, which is gone then.
+    pub(super) fn end_rotation(&mut self, folder: &Path) -> Result<(), Fault> {
+        let path = folder.join(SEALING_KEY);
+        std::fs::rename(folder.join(NEXT_SEALING_KEY), &path).map_err(|e| unwritten(&path, &e))?;
+        sync(folder)?;
+        self.former = None;
+        Ok(())
     }
 
     /// The keys in `folder`. `read` reads one file that nobody but its owner may read, and refuses any other: this room has no
@@ -82,19 +130,41 @@ impl Keys {
     pub fn load(folder: &Path, read: impl Fn(&Path) -> Result<Vec<u8>, Fault>) -> Result<Self, Fault> {
         let fault = |name: &str, why: &str| {
             Fault::new(FaultKind::Misconfigured, format!("{}: {why}", folder.join(name).display()))
-                .hint("restore it from its backup; without it sealed values cannot be read and runs cannot go on")
+                .hint("restore it from its backup, or with the recovery key: offboard seal recover")
         };
-        let bytes = Zeroizing::new(read(&folder.join(SEALING_KEY))?);
-        let bytes =
-            STANDARD.decode(bytes.trim_ascii()).map(Zeroizing::new).map_err(|_| fault(SEALING_KEY, "is not base64"))?;
-        let sealing: [u8; 32] =
-            bytes.as_slice().try_into().map_err(|_| fault(SEALING_KEY, "does not hold 32 bytes"))?;
+        for name in [SEALING_KEY, SIGNING_KEY] {
+            let there = folder.join(name).symlink_metadata();
+            if there.is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound) {
+                return Err(fault(name, "is not there"));
+            }
+        }
+        let sealing_key = |name: &str| {
+            let bytes = Zeroizing::new(read(&folder.join(name))?);
+            let bytes =
+                STANDARD.decode(bytes.trim_ascii()).map(Zeroizing::new).map_err(|_| fault(name, "is not base64"))?;
+            let key: [u8; 32] = bytes.as_slice().try_into().map_err(|_| fault(name, "does not hold 32 bytes"))?;
+            Ok::<_, Fault>(SealingKey::new(Zeroizing::new(key)))
+        };
+        // The one that a rotation takes away first: should one end right now, the other file holds the new key.
+        let next = if folder.join(NEXT_SEALING_KEY).symlink_metadata().is_ok() {
+            match sealing_key(NEXT_SEALING_KEY) {
+                Err(_) if folder.join(NEXT_SEALING_KEY).symlink_metadata().is_err() => None,
+                read => Some(read?),
+            }
+        } else {
+            None
+        };
+        let key = sealing_key(SEALING_KEY)?;
+        let (sealing, former) = match next {
+            Some(next) if next.id() != key.id() => (next, Some(key)),
+            _ => (key, None),
+        };
         let bytes = Zeroizing::new(read(&folder.join(SIGNING_KEY))?);
         let signing = std::str::from_utf8(&bytes)
             .ok()
             .and_then(|pem| SigningKey::from_pkcs8_pem(pem).ok())
             .ok_or_else(|| fault(SIGNING_KEY, "is not an Ed25519 key in PKCS #8 PEM"))?;
-        Ok(Self { sealing: Zeroizing::new(sealing), signing })
+        Ok(Self { sealing, former, signing })
     }
 
     /// The half of the signing key that others may know.
@@ -107,8 +177,29 @@ impl Keys {
         self.public().fingerprint()
     }
 
-    pub(super) fn sealing(&self) -> &[u8; 32] {
+    /// The name of the key that new values are sealed with.
+    pub fn sealing_id(&self) -> KeyId {
+        self.sealing.id()
+    }
+
+    /// The name of the key that is being replaced, if a rotation was begun and has not ended.
+    pub fn former_id(&self) -> Option<KeyId> {
+        self.former.as_ref().map(SealingKey::id)
+    }
+
+    /// What new values are sealed with.
+    pub(super) fn sealing(&self) -> &SealingKey {
         &self.sealing
+    }
+
+    /// Every key that a value may be sealed with.
+    pub(super) fn opening(&self) -> impl Iterator<Item = &SealingKey> {
+        std::iter::once(&self.sealing).chain(&self.former)
+    }
+
+    /// The private half of the signing key.
+    pub(super) fn signing_bytes(&self) -> Zeroizing<[u8; 32]> {
+        Zeroizing::new(self.signing.to_bytes())
     }
 
     pub(super) fn sign(&self, message: &[u8]) -> [u8; 64] {
@@ -145,6 +236,22 @@ impl PublicKey {
     pub(super) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
         Signature::from_slice(signature).is_ok_and(|signature| self.0.verify_strict(message, &signature).is_ok())
     }
+}
+
+fn write_key(folder: &Path, name: &str, mode: u32, text: &[u8]) -> Result<(), Fault> {
+    let path = folder.join(name);
+    let mut file =
+        OpenOptions::new().write(true).create_new(true).mode(mode).open(&path).map_err(|e| unwritten(&path, &e))?;
+    file.write_all(text).and_then(|()| file.sync_all()).map_err(|e| unwritten(&path, &e))
+}
+
+/// What was made, renamed or removed in a folder is durable when this returns.
+fn sync(folder: &Path) -> Result<(), Fault> {
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(|e| unwritten(folder, &e))
+}
+
+fn unwritten(path: &Path, because: &dyn std::fmt::Display) -> Fault {
+    Fault::new(FaultKind::Misconfigured, format!("{}: cannot be written", path.display())).because(because)
 }
 
 /// Bytes from the operating system's random number generator.

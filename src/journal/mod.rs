@@ -12,6 +12,10 @@ mod heads;
 mod keys;
 mod problem;
 mod read;
+mod recover;
+mod recovery;
+mod ring;
+mod rotation;
 mod run_log;
 mod seal;
 mod store;
@@ -21,9 +25,14 @@ mod writer;
 
 pub use error::JournalError;
 pub use evidence::{EVIDENCE, keep as keep_evidence};
-pub use keys::{Keys, PUBLIC_KEY, PublicKey, SEALING_KEY, SIGNING_KEY};
+pub use keys::{Keys, NEXT_SEALING_KEY, PUBLIC_KEY, PublicKey, SEALING_KEY, SIGNING_KEY};
 pub use problem::{Problem, Verification};
+pub use recover::{Recovered, recover};
+pub use recovery::{Recipient, RecoveryKey};
+pub use ring::{Noted, SealStatus, SealedWith, seal_status};
+pub use rotation::{Rotated, rotate_sealing_key, set_recovery};
 pub use run_log::RunLog;
+pub use seal::KeyId;
 pub use store::FILE;
 pub use verify::verify_with;
 
@@ -101,7 +110,14 @@ impl Journal {
         store.make_tables(&mut made).await?;
         let name: [u8; 32] =
             keys::random().map_err(|e| JournalError::Store { folder: folder.to_path_buf(), because: e.to_string() })?;
-        let first = Checkpoint { number: 0, at: None, previous: hex(&name), heads: Vec::new(), sealed: Vec::new() };
+        let first = Checkpoint {
+            number: 0,
+            at: None,
+            previous: hex(&name),
+            heads: Vec::new(),
+            sealed: Vec::new(),
+            resealed: Vec::new(),
+        };
         let hash = writer::insert_checkpoint(&store, &mut made, &first, &keys).await?;
         made.commit().await.map_err(|e| store.fault(&e))?;
         Ok(Self::writing(Writer {
@@ -117,8 +133,8 @@ impl Journal {
     /// Opens the journal in `folder` for writing; no other process can until this one has closed it or ended.
     ///
     /// # Errors
-    /// `Missing`, `Exposed`, [`JournalError::Locked`], `OtherKey` if it is not signed with `keys`, `Tampered`, `Corrupt`,
-    /// `ReadOnly`, `Store`.
+    /// `Missing`, `Exposed`, [`JournalError::Locked`], `OtherKey` if it is not signed with `keys`, `OtherSealingKey` if it is sealed with
+    /// others, `Tampered`, `Corrupt`, `ReadOnly`, `Store`.
     pub async fn open(folder: &Path, keys: Keys) -> Result<Self, JournalError> {
         let store = Store::new(folder);
         store.check()?;
@@ -126,6 +142,12 @@ impl Journal {
         let mut connection = store.connect().await?;
         store.check_schema(&mut connection).await?;
         let last = read::last_checkpoint(&store, &mut connection, &keys.public()).await?;
+        // Keys that were read before somebody changed them must not seal anything: nobody could open it.
+        if let Some(newest) = ring::entries(&store, &mut connection).await?.pop()
+            && !keys.opening().any(|key| key.id() == newest.key)
+        {
+            return Err(JournalError::OtherSealingKey { folder: store.folder, key: newest.key.0 });
+        }
         Ok(Self::writing(Writer { store, keys: Arc::new(keys), connection, last, heads: BTreeMap::new(), lock }))
     }
 

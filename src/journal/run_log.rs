@@ -127,10 +127,8 @@ impl RunLog {
             .map_err(|e| store.fault(&e))?;
         let Some(value) = value else { return Ok(None) };
         let keys = self.inner.keys()?;
-        let plaintext = seal::open(keys, self.run(), id, &value).ok_or_else(|| {
-            store.tampered(format!("the sealed value {} of run {} is not the one that was sealed", id.0, self.run()))
-        })?;
-        Ok(Some(plaintext))
+        let plaintext = seal::open(keys.opening(), self.run(), id, &value);
+        plaintext.map(Some).map_err(|why| store.unopened(self.run(), id, why))
     }
 
     /// The before-image of an account, as [`RunLog::append`] sealed it; null if it is gone.
@@ -178,7 +176,7 @@ impl RunLog {
     }
 
     fn encrypt(&self, id: &SealedId, plaintext: &SecretSlice<u8>) -> Result<Vec<u8>, JournalError> {
-        seal::seal(self.inner.keys()?, self.run(), id, plaintext).map_err(|e: Fault| self.unwritable(&e))
+        seal::seal(self.inner.keys()?.sealing(), self.run(), id, plaintext).map_err(|e: Fault| self.unwritable(&e))
     }
 
     fn unwritable(&self, because: &dyn std::fmt::Display) -> JournalError {

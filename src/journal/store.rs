@@ -4,6 +4,8 @@
 //! `secure_delete`, so that a destroyed value leaves zeros.
 
 use super::error::JournalError;
+use super::seal::Unopened;
+use crate::model::{RunId, SealedId};
 use nix::fcntl::{Flock, FlockArg};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions, Row};
@@ -60,6 +62,16 @@ impl Store {
 
     pub fn tampered(&self, what: impl Into<String>) -> JournalError {
         JournalError::Tampered { folder: self.folder.clone(), what: what.into() }
+    }
+
+    /// Why a sealed value does not open, in our words.
+    pub fn unopened(&self, run: &RunId, id: &SealedId, why: Unopened) -> JournalError {
+        match why {
+            Unopened::OtherKey(key) => JournalError::OtherSealingKey { folder: self.folder.clone(), key: key.0 },
+            Unopened::Changed => {
+                self.tampered(format!("the sealed value {} of run {run} is not the one that was sealed", id.0))
+            }
+        }
     }
 
     fn system(&self, error: &std::io::Error) -> JournalError {
@@ -141,6 +153,11 @@ impl Store {
         let writable = nix::unistd::access(&self.folder, nix::unistd::AccessFlags::W_OK).is_ok();
         // Runs are read one by one, from wherever they are: what SQLite would keep of the file is not what comes next.
         self.options().read_only(true).immutable(!writable && !wal.exists()).pragma("cache_size", "-512")
+    }
+
+    /// A connection that only reads.
+    pub async fn connect_to_read(&self) -> Result<SqliteConnection, JournalError> {
+        self.reading().connect().await.map_err(|e| self.fault(&e))
     }
 
     fn options(&self) -> SqliteConnectOptions {

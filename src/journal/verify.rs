@@ -130,7 +130,7 @@ impl Check<'_> {
             .bind(PAGE as i64)
             .fetch_all(&mut *connection)
             .await?;
-            let (mut heads, mut values) = (Vec::new(), Vec::new());
+            let (mut heads, mut values, mut resealed) = (Vec::new(), Vec::new(), Vec::new());
             for row in &rows {
                 let (number, body, signature) = checkpoint_row(row)?;
                 self.result.checkpoints += 1;
@@ -162,6 +162,7 @@ impl Check<'_> {
                 previous = Some(hash);
                 heads.extend(checkpoint.heads);
                 values.extend(checkpoint.sealed);
+                resealed.extend(checkpoint.resealed);
             }
             fill(
                 connection,
@@ -174,6 +175,15 @@ impl Check<'_> {
                 "INSERT OR IGNORE INTO kept (run, id, sha256) \
                  SELECT value->>'run', value->>'id', value->>'sha256' FROM json_each($1)",
                 &json!(values),
+            )
+            .await?;
+            // In their order: of a value that was sealed anew more than once, the last one counts.
+            fill(
+                connection,
+                "INSERT INTO kept (run, id, sha256) \
+                 SELECT value->>'run', value->>'id', value->>'sha256' FROM json_each($1) ORDER BY key \
+                 ON CONFLICT (run, id) DO UPDATE SET sha256 = excluded.sha256",
+                &json!(resealed),
             )
             .await?;
             match (self.found.last_number.and_then(|last| last.checked_add(1)), rows.len() == PAGE) {

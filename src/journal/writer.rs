@@ -273,6 +273,7 @@ impl Writer {
             previous: self.last.1.clone(),
             heads: heads.collect(),
             sealed: group.signed,
+            resealed: Vec::new(),
         };
         let signed = checkpoint.sign(&self.keys);
         fail_point!("journal::before-commit");

@@ -14,6 +14,8 @@ pub enum Access {
     OwnerWrites,
     /// Nobody else may read either: keys, passwords.
     OwnerReads,
+    /// Nobody but the owner and a group may read: systemd's credentials, whose group bits stand for an access list.
+    GroupReads,
 }
 
 /// The largest file that is read whole, in bytes.
@@ -45,6 +47,7 @@ pub fn read(path: &Path, access: Access) -> Result<Vec<u8>, Fault> {
     let (forbidden, chmod, why) = match access {
         Access::OwnerWrites => (0o022, "go-w", "may be written by others"),
         Access::OwnerReads => (0o077, "go-rwx", "may be read or written by others"),
+        Access::GroupReads => (0o037, "g-wx,o-rwx", "may be written by its group, or read or written by others"),
     };
     if meta.mode() & forbidden != 0 {
         return Err(fault(why)

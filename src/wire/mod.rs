@@ -5,6 +5,7 @@ pub mod fleet;
 pub mod guarded;
 pub mod http;
 pub mod ldap;
+pub mod reach;
 pub mod resp;
 pub mod secret;
 pub mod shell;

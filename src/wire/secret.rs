@@ -3,6 +3,7 @@
 use super::guarded::{self, Access};
 use crate::model::{Fault, FaultKind, SecretRef};
 use secrecy::SecretString;
+use std::ffi::OsStr;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -20,13 +21,14 @@ const MAX_BYTES: u64 = 64 * 1024;
 /// `Misconfigured`; the value is never in it, nor is anything that a command printed.
 pub async fn resolve(secret: &SecretRef, base: &Path) -> Result<SecretString, Fault> {
     let misconfigured = |what: String| Fault::new(FaultKind::Misconfigured, what);
-    let bytes = match (&secret.file, &secret.env, &secret.command) {
-        (Some(file), None, None) => guarded::read(&base.join(file), Access::OwnerReads)?,
-        (None, Some(name), None) => std::env::var(name)
+    let bytes = match (&secret.file, &secret.env, &secret.command, &secret.credential) {
+        (Some(file), None, None, None) => guarded::read(&base.join(file), Access::OwnerReads)?,
+        (None, Some(name), None, None) => std::env::var(name)
             .map_err(|_| misconfigured(format!("the environment variable {name} is not set, or is not UTF-8")))?
             .into_bytes(),
-        (None, None, Some(command)) => output_of(command, base).await?,
-        _ => return Err(misconfigured("a secret needs exactly one of file, env, command".into())),
+        (None, None, Some(command), None) => output_of(command, base).await?,
+        (None, None, None, Some(name)) => credential(name, std::env::var_os("CREDENTIALS_DIRECTORY").as_deref())?,
+        _ => return Err(misconfigured("a secret needs exactly one of file, env, command, credential".into())),
     };
     let mut text = String::from_utf8(bytes).map_err(|e| {
         e.into_bytes().zeroize();
@@ -42,6 +44,25 @@ pub async fn resolve(secret: &SecretRef, base: &Path) -> Result<SecretString, Fa
         return Err(misconfigured("the secret is empty".into()));
     }
     Ok(SecretString::from(text))
+}
+
+/// A credential that systemd has given to the service, in the folder that only this service sees (systemd.exec(5), "Credentials").
+fn credential(name: &str, folder: Option<&OsStr>) -> Result<Vec<u8>, Fault> {
+    let fault = |what: &str| Fault::new(FaultKind::Misconfigured, format!("the credential {name:?} {what}"));
+    if name.is_empty() || name.len() > 255 || [".", ".."].contains(&name) || name.contains(['/', '\0']) {
+        return Err(fault("has no name of a credential").hint("a name as in LoadCredential=NAME:PATH, without folders"));
+    }
+    let hint =
+        || format!("the unit that runs offboard needs LoadCredentialEncrypted={name} or LoadCredential={name}:PATH");
+    let folder = folder
+        .map(Path::new)
+        .filter(|folder| folder.is_absolute())
+        .ok_or_else(|| fault("is only there in a service of systemd: CREDENTIALS_DIRECTORY is not set").hint(hint()))?;
+    let path = folder.join(name);
+    if path.symlink_metadata().is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound) {
+        return Err(fault("was not given to this service").hint(hint()));
+    }
+    guarded::read(&path, Access::GroupReads)
 }
 
 async fn output_of(command: &[String], base: &Path) -> Result<Vec<u8>, Fault> {
@@ -88,11 +109,11 @@ mod tests {
         let path = folder.path().join("secret");
         std::fs::write(&path, text).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-        (folder, SecretRef { file: Some("secret".into()), env: None, command: None })
+        (folder, SecretRef { file: Some("secret".into()), ..SecretRef::default() })
     }
 
     fn command(words: &[&str]) -> SecretRef {
-        SecretRef { file: None, env: None, command: Some(words.iter().map(ToString::to_string).collect()) }
+        SecretRef { command: Some(words.iter().map(ToString::to_string).collect()), ..SecretRef::default() }
     }
 
     #[tokio::test]
@@ -120,10 +141,40 @@ mod tests {
         ] {
             faults.push(resolve(&command(words), folder.path()).await.unwrap_err());
         }
-        faults.push(resolve(&SecretRef { file: None, env: None, command: None }, folder.path()).await.unwrap_err());
+        faults.push(resolve(&SecretRef::default(), folder.path()).await.unwrap_err());
         for fault in faults {
             assert_eq!(fault.kind, FaultKind::Misconfigured);
             assert!(!format!("{fault:?}").contains("hunter2"), "{fault:?}");
+        }
+    }
+
+    /// systemd makes them for a service of another user with an access list: `-r--r-----+ root root`.
+    #[test]
+    fn a_credential_is_read_from_the_folder_of_the_service_and_from_nowhere_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ldap");
+        std::fs::write(&path, "hunter2\n").unwrap();
+        let mode = |bits| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(bits)).unwrap();
+        let of = |name: &str| credential(name, Some(folder.path().as_os_str()));
+        for bits in [0o400, 0o440, 0o600] {
+            mode(bits);
+            assert_eq!(of("ldap").unwrap(), b"hunter2\n", "{bits:o}");
+        }
+        for bits in [0o444, 0o460, 0o644, 0o604] {
+            mode(bits);
+            assert!(of("ldap").is_err(), "{bits:o}");
+        }
+        mode(0o440);
+        let inside = folder.path().join("inside");
+        std::fs::create_dir(&inside).unwrap();
+        let from = |name: &str| credential(name, Some(inside.as_os_str()));
+        for name in ["../ldap", "/etc/shadow", "", ".", "..", "missing", "a\0b"] {
+            let fault = from(name).unwrap_err();
+            assert_eq!(fault.kind, FaultKind::Misconfigured, "{name:?}");
+        }
+        for folder in [None, Some(OsStr::new("")), Some(OsStr::new("relative"))] {
+            let fault = credential("ldap", folder).unwrap_err();
+            assert!(fault.what.contains("CREDENTIALS_DIRECTORY") && fault.hint.unwrap().contains("LoadCredential"));
         }
     }
 }

@@ -2,6 +2,7 @@
 //! with.
 
 mod keeping;
+mod sealing;
 mod surviving;
 mod tampering;
 

@@ -47,8 +47,8 @@ fn stands(secret: &SecretHealth, style: &Style) -> String {
     let mut out = String::new();
     for part in &secret.parts {
         let kind = match part.kind {
-            PartKind::Source => "source",
-            PartKind::Consumer => "consumer",
+            PartKind::Source | PartKind::SourceFile => "source",
+            PartKind::Consumer | PartKind::ConsumerPath => "consumer",
         };
         let well = match &part.fault {
             None => style.toned(Tone::Shut, "well"),

@@ -9,6 +9,7 @@ use crate::connector::{Cx, Health, LastUse, Link, Scope, Taken, Turn};
 use crate::model::{
     Account, CouldRead, Door, DoorKind, Fault, FaultKind, Finding, FindingKind, Fingerprint, Look, Outcome, Restored, Step, Undo,
 };
+use crate::wire::reach::{HostPort, Stream};
 use crate::wire::shell::{CallError, Closed, Kept, Login, Script, Shell};
 use async_trait::async_trait;
 use futures::StreamExt;
@@ -176,6 +177,14 @@ impl SshLink {
                 })
             }
         }
+    }
+
+    /// A connection from this host to another place.
+    ///
+    /// # Errors
+    /// Why there is none, a few words.
+    pub(super) async fn dial(&self, at: &HostPort) -> Result<impl Stream + use<>, String> {
+        self.script.dial(at).await
     }
 
     /// The key files of some accounts, and everything about their state, sessions and jobs. Our own account is always among

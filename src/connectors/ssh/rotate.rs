@@ -8,8 +8,10 @@ use super::link::{SshLink, quoted, watch};
 use super::survey::Survey;
 use super::spellings::without;
 use crate::connector::{Taken, Turn};
-use crate::model::{Digest, Fault, FaultKind, Outcome, Part, Phase, SecretConsumer, short_id};
+use crate::model::{Asker, Digest, Fault, FaultKind, KeptFile, Outcome, Part, Phase, short_id};
+use crate::wire::reach::{self, HostPort, Url};
 use crate::wire::shell::printable;
+use crate::wire::tls::Trust;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use secrecy::{ExposeSecret, SecretString};
 use std::time::Duration;
@@ -22,6 +24,9 @@ const COMMAND: u32 = 60;
 const MEND: &str = "mend the file by hand, or correct `format` and `key` in offboard.yaml, then: offboard resume";
 /// For how long after a reload the program may take to be healthy, and the pause between two questions.
 const RECOVERY: (Duration, Duration) = (Duration::from_secs(15), Duration::from_millis(200));
+
+/// How long one question to a program's port may take.
+const ASK: Duration = Duration::from_secs(5);
 
 /// See [`crate::connector::Link::rotate`].
 pub(super) async fn rotate(link: &mut SshLink, turn: &Turn<'_>) -> Result<Taken, Fault> {
@@ -48,7 +53,7 @@ struct Held {
 
 struct Work<'l, 't> {
     link: &'l mut SshLink,
-    consumer: &'t SecretConsumer,
+    consumer: &'t KeptFile,
     turn: &'t Turn<'t>,
     /// The value that was read last, as it is written and as it is read: nothing that is said may hold it.
     read: Vec<SecretString>,
@@ -190,21 +195,58 @@ impl<'t> Work<'_, 't> {
     async fn is_healthy(&mut self, patience: Duration) -> Result<(), Fault> {
         let until = Instant::now() + patience;
         loop {
-            let health = self.run(&self.consumer.health).await?;
-            if health.status == Some(0) {
-                return Ok(());
-            }
+            let Some(why) = self.is_unwell().await? else { return Ok(()) };
             if Instant::now() >= until {
                 let hint = match self.turn.phase {
                     Phase::Create => "nothing was changed; make the program well, or correct `health` in offboard.yaml, then: offboard resume",
                     _ => "both values are kept sealed; make the program well with the value that stands in its file, then: offboard resume",
                 };
-                return Err(self
-                    .fault(FaultKind::Busy, format!("the health check ended with {}", health.words()))
-                    .hint(hint));
+                return Err(self.fault(FaultKind::Busy, format!("the health check {why}")).hint(hint));
             }
             sleep(RECOVERY.1).await;
         }
+    }
+
+    /// What the first check that fails says; whether there was a login, the source says.
+    async fn is_unwell(&mut self) -> Result<Option<String>, Fault> {
+        let checks = &self.consumer.health;
+        if !checks.command.is_empty() {
+            let health = self.run(&checks.command).await?;
+            if health.status != Some(0) {
+                return Ok(Some(format!("ended with {}", health.words())));
+            }
+        }
+        if let Some(check) = &checks.tcp {
+            let at = HostPort::parse(&check.to).map_err(|why| self.fault(FaultKind::Misconfigured, why))?;
+            let made = match check.by {
+                Some(Asker::Here) => reach::dial(&at, ASK).await.map(drop),
+                Some(Asker::Host) | None => self.link.dial(&at).await.map(drop),
+            };
+            if let Err(why) = made {
+                return Ok(Some(format!("got no connection to {at}: {}", printable(&why, 400))));
+            }
+        }
+        if let Some(check) = &checks.http {
+            let url = Url::parse(&check.url).map_err(|why| self.fault(FaultKind::Misconfigured, why))?;
+            let trust = check.ca.as_deref().map(Trust::from_file).transpose()?;
+            let asked = match check.by {
+                Some(Asker::Here) => match reach::dial(&url.at, ASK).await {
+                    Ok(stream) => reach::status(stream, &url, trust.as_ref(), ASK).await,
+                    Err(why) => Err(why),
+                },
+                Some(Asker::Host) | None => match self.link.dial(&url.at).await {
+                    Ok(stream) => reach::status(stream, &url, trust.as_ref(), ASK).await,
+                    Err(why) => Err(why),
+                },
+            };
+            let (wanted, asked_for) = (check.status, printable(&check.url, 200));
+            match asked {
+                Ok(status) if status == wanted => {}
+                Ok(status) => return Ok(Some(format!("of {asked_for} was answered with {status} instead of {wanted}"))),
+                Err(why) => return Ok(Some(format!("of {asked_for} failed: {}", printable(&why, 400)))),
+            }
+        }
+        Ok(None)
     }
 
     async fn run(&mut self, command: &[String]) -> Result<Ran, Fault> {

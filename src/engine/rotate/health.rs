@@ -50,7 +50,7 @@ impl Engine {
                 }
                 Err(fault) => Some(fault),
             };
-            health.parts.push(PartHealth { kind: PartKind::Consumer, what: participant.name(), fault });
+            health.parts.push(PartHealth { kind: participant.part.kind(), what: participant.name(), fault });
         }
         let fault = match ask(&rotation.source, old.as_ref()).await {
             Ok(taken) => {
@@ -59,7 +59,8 @@ impl Engine {
             }
             Err(fault) => Some(fault),
         };
-        health.parts.insert(0, PartHealth { kind: PartKind::Source, what: rotation.source.name(), fault });
+        let (kind, what) = (rotation.source.part.kind(), rotation.source.name());
+        health.parts.insert(0, PartHealth { kind, what, fault });
         health
     }
 }

@@ -72,7 +72,7 @@ pub fn mistake(document: &Document, error: &serde_yaml::Error, later: &[&str]) -
             if expected == "struct SecretRef" {
                 return at("a secret is not written here, only where it is kept".into(), "not the secret itself")
                     .help("this one was in a file that others may have read: change it")
-                    .help("valid here: `{ file: PATH }`, `{ env: NAME }` or `{ command: [PROGRAM, ARGUMENT] }`");
+                    .help("valid here: `{ file: PATH }`, `{ env: NAME }`, `{ credential: NAME }` or `{ command: [PROGRAM, ARGUMENT] }`");
             }
             let expected = if expected.starts_with("struct ") || expected.starts_with("internally") {
                 "keys with values"

@@ -1,0 +1,244 @@
+//! `offboard seal`.
+
+use super::context::{Context, actor, clock};
+use super::outcome::{Exit, Failure};
+use super::render;
+use crate::config::Config;
+use crate::journal::{KeyId, Recipient, RecoveryKey, recover, rotate_sealing_key, seal_status, set_recovery};
+use crate::model::{Fault, FaultKind};
+use crate::wire::guarded::{self, Access};
+use crate::wiring::{keys, public_key};
+use secrecy::{ExposeSecret, SecretString};
+use std::io::{IsTerminal, Read};
+use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
+
+/// The longest recovery key that is read, in bytes. One as it is printed has 89.
+const LONGEST: u64 = 4096;
+
+/// The keys that seal the journal's secrets: see them, change them, get them back.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(clap::Subcommand)]
+enum Command {
+    /// Show which keys seal the journal, and whether a recovery key opens it. Exit status 20 if a key is missing, or being changed.
+    Status,
+    /// Change the sealing key: make a new one, seal everything anew, and drop the old one. Killed at any moment, nothing is lost: call it again.
+    Rotate,
+    /// Make a new recovery key and print it, this once. It opens the journal's keys if the folder `keys` is lost; earlier ones do not any more.
+    Recovery,
+    /// Get the folder `keys` back with the recovery key, which is read from standard input.
+    Recover {
+        /// Read the recovery key from this file instead.
+        #[arg(long, value_name = "FILE")]
+        key: Option<PathBuf>,
+        /// Only try whether it would: write nothing.
+        #[arg(long)]
+        check: bool,
+    },
+}
+
+pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
+    let config = Config::load(&context.config)?;
+    match args.command {
+        Command::Status => status(context, &config).await,
+        Command::Rotate => rotate(context, &config).await,
+        Command::Recovery => {
+            let made = recovery(context, &config.journal, &config.keys).await?;
+            context.print(|_| made.said(), || made.json());
+            Ok(Exit::Fine)
+        }
+        Command::Recover { key, check } => get_back(context, &config, key.as_deref(), check).await,
+    }
+}
+
+async fn status(context: &Context, config: &Config) -> Result<Exit, Failure> {
+    let status = seal_status(&config.journal).await?;
+    let (keys, fault) = match keys(&config.keys) {
+        Ok(keys) => (Some(keys), None),
+        Err(fault) => (None, Some(fault)),
+    };
+    let current = keys.as_ref().map(|keys| keys.sealing_id());
+    let former = keys.as_ref().and_then(|keys| keys.former_id());
+    let at_hand = |key: &KeyId| Some(key) == current.as_ref() || Some(key) == former.as_ref();
+    let newest = status.keys.last().filter(|key| key.noted.is_some()).map(|key| key.key.clone());
+    let missing: Vec<&KeyId> = status
+        .keys
+        .iter()
+        .filter(|key| (key.values > 0 || Some(&key.key) == newest.as_ref()) && !at_hand(&key.key))
+        .map(|key| &key.key)
+        .collect();
+    let recovery = status.keys.last().and_then(|key| key.recovery.clone());
+    context.print(
+        |style| {
+            render::seal(&status, current.as_ref(), former.as_ref(), &missing, recovery.as_deref(), fault.as_ref(), style)
+        },
+        || {
+            serde_json::json!({
+                "current": current, "former": former, "keys": status.keys, "unnamed": status.unnamed, "missing": missing,
+                "recovery": recovery, "fault": fault,
+            })
+        },
+    );
+    let well = fault.is_none() && former.is_none() && missing.is_empty();
+    Ok(if well { Exit::Fine } else { Exit::Found })
+}
+
+async fn rotate(context: &Context, config: &Config) -> Result<Exit, Failure> {
+    let read = |path: &Path| guarded::read(path, Access::OwnerReads);
+    let done = rotate_sealing_key(&config.journal, &config.keys, read, clock()(), &actor().name).await;
+    let done = done.map_err(|fault| in_use(fault, "then: offboard seal rotate"))?;
+    context.print(
+        |_| {
+            let goes_on = if done.continued { ", going on where it was left" } else { "" };
+            let recovery = match &done.recovery {
+                Some(recipient) => format!("The recovery key {} opens the new key, too.\n", recipient.id()),
+                None => "No recovery key opens it: offboard seal recovery makes one.\n".into(),
+            };
+            format!(
+                "The sealing key is {} now; {} is gone. Sealed anew: {}{goes_on}.\n{recovery}\
+                 Make a new copy of {} apart from the journal. Keep the old copy only as long as copies of the journal from \
+                 before: nothing else opens with it.\n",
+                done.to,
+                done.from,
+                render::values(done.values),
+                config.keys.display(),
+            )
+        },
+        || {
+            serde_json::json!({
+                "from": done.from, "to": done.to, "values": done.values, "continued": done.continued,
+                "recovery": done.recovery.as_ref().map(Recipient::id),
+            })
+        },
+    );
+    Ok(Exit::Fine)
+}
+
+/// A recovery key that was just made. Its private half is kept nowhere: it is in here, and then with whoever reads it.
+pub struct Recovery {
+    text: SecretString,
+    recipient: Recipient,
+}
+
+impl Recovery {
+    /// What has been done, after the key itself was shown.
+    pub fn said(&self) -> String {
+        format!("The recovery key {} opens the journal's keys from now on.\n", self.recipient.id())
+    }
+
+    /// With the key itself.
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::json!({ "recovery": self.recipient.id(), "recovery_key": self.text.expose_secret() })
+    }
+}
+
+/// Makes a recovery key for a journal and its keys. In words it is shown first: one that nobody has read must not be the one that counts.
+pub async fn recovery(context: &Context, journal: &Path, keys: &Path) -> Result<Recovery, Failure> {
+    let (key, recipient) = RecoveryKey::generate()?;
+    let text = key.to_text();
+    let show = || {
+        if !context.json {
+            context.write(&format!(
+                "The recovery key {}. It is shown this once, and kept nowhere:\n\n    {}\n\n\
+                 Write it down and keep it away from this machine, where only those get it who may read every secret in the journal\n\
+                 and sign for it: whoever has this key and a copy of the journal can do both. offboard seal recover --check tries it.\n\n",
+                recipient.id(),
+                text.expose_secret(),
+            ));
+        }
+    };
+    let read = |path: &Path| guarded::read(path, Access::OwnerReads);
+    set_recovery(journal, keys, read, &recipient, clock()(), &actor().name, show)
+        .await
+        .map_err(|fault| in_use(fault, "then: offboard seal recovery"))?;
+    Ok(Recovery { text, recipient })
+}
+
+async fn get_back(context: &Context, config: &Config, file: Option<&Path>, check: bool) -> Result<Exit, Failure> {
+    let text = match file {
+        Some(file) => Zeroizing::new(guarded::read(file, Access::OwnerReads)?),
+        None => typed()?,
+    };
+    let text = std::str::from_utf8(&text)
+        .map_err(|_| Fault::new(FaultKind::Misconfigured, "this is no recovery key: it is not UTF-8"))?;
+    let key = RecoveryKey::from_text(text)?;
+    let recovered = recover(&config.journal, &key).await?;
+    // Whose it is, where that is still known.
+    if config.keys.join(crate::journal::PUBLIC_KEY).exists() && public_key(&config.keys)? != recovered.keys().public() {
+        return Err(Fault::new(FaultKind::Protected, "what this recovery key opens are not the keys of this journal")
+            .because("their public half is not the one in signing.pub")
+            .hint("somebody may have put another journal in its place: compare it with a copy")
+            .into());
+    }
+    if !check {
+        recovered.write(&config.keys)?;
+    }
+    let found = recovered.keys();
+    let (sealing, fingerprint) = (found.sealing_id(), found.fingerprint());
+    context.print(
+        |_| {
+            let what = match check {
+                true => "Nothing was written: this recovery key opens the journal's keys".to_string(),
+                false => format!("The keys are back in {}", config.keys.display()),
+            };
+            let unopened = match recovered.unopened {
+                0 => String::new(),
+                left => format!("Not with them: {} open with other keys.\n", render::values(left)),
+            };
+            let rest = if check {
+                ""
+            } else {
+                "The recovery key has been used: offboard seal recovery makes another, and offboard seal rotate then changes the \
+                 sealing key.\n"
+            };
+            format!(
+                "{what}.\nThe sealing key is {sealing}; {} open with it. The signing key's fingerprint, to compare with a report:\n\
+                 {fingerprint}\n{unopened}{rest}",
+                render::values(recovered.opened),
+            )
+        },
+        || {
+            serde_json::json!({
+                "written": !check, "sealing": sealing, "former": found.former_id(), "signer": fingerprint,
+                "opened": recovered.opened, "unopened": recovered.unopened,
+            })
+        },
+    );
+    Ok(if recovered.unopened == 0 { Exit::Fine } else { Exit::Found })
+}
+
+/// One line from standard input; on a terminal it is asked for, and not shown.
+fn typed() -> Result<Zeroizing<Vec<u8>>, Fault> {
+    use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
+    let fault = |e: &dyn std::fmt::Display| Fault::new(FaultKind::Misconfigured, "no recovery key was read").because(e);
+    let stdin = std::io::stdin();
+    let mut text = Zeroizing::new(Vec::with_capacity(LONGEST as usize + 1));
+    if !stdin.is_terminal() {
+        stdin.lock().take(LONGEST + 1).read_to_end(&mut text).map_err(|e| fault(&e))?;
+        return if text.len() as u64 > LONGEST { Err(fault(&"it is too long")) } else { Ok(text) };
+    }
+    eprint!("Recovery key: ");
+    let shown = tcgetattr(&stdin).map_err(|e| fault(&e))?;
+    let mut hidden = shown.clone();
+    hidden.local_flags.remove(LocalFlags::ECHO);
+    tcsetattr(&stdin, SetArg::TCSAFLUSH, &hidden).map_err(|e| fault(&e))?;
+    let read = std::io::BufRead::read_until(&mut stdin.lock(), b'\n', &mut text);
+    let restored = tcsetattr(&stdin, SetArg::TCSAFLUSH, &shown);
+    eprintln!();
+    read.map_err(|e| fault(&e))?;
+    restored.map_err(|e| fault(&e))?;
+    Ok(text)
+}
+
+/// The hint for a journal that another process works on: this is nothing that it could be asked to do.
+fn in_use(fault: Fault, then: &str) -> Failure {
+    match fault.kind {
+        FaultKind::Busy => fault.hint(format!("stop it (systemctl stop offboard), {then}")).into(),
+        _ => fault.into(),
+    }
+}
