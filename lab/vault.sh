@@ -42,7 +42,7 @@ start_vault() {
 vault_speaks() { vault_api GET sys/seal-status; }
 
 # field NAME JSON : the first text of that name, or the first of a list of texts.
-field() { local rest=${2#*\"$1\":}; rest=${rest#[}; rest=${rest#\"}; printf %s "${rest%%\"*}"; }
+field() { local rest=${2#*\""$1"\":}; rest=${rest#[}; rest=${rest#\"}; printf %s "${rest%%\"*}"; }
 
 # vault_user NAME PASSWORD POLICY
 vault_user() { vault_api POST "auth/userpass/users/$1" "{\"password\":\"$2\",\"token_policies\":\"$3\"}"; }

@@ -288,7 +288,8 @@ fn what_a_run_has_shut_is_found_no_more() {
         theirs.map(|f| format!("{} {}", f["kind"].as_str().unwrap(), f["system"].as_str().unwrap())).collect()
     };
     let before = sweep(&office, 20);
-    let wanted = names(&["lingering billing", "lingering directory", "lingering fleet", "lingering safe", "lingering vpn"]);
+    let wanted =
+        names(&["lingering billing", "lingering directory", "lingering fleet", "lingering safe", "lingering vpn"]);
     assert_eq!(of(&before, &leaver.user), wanted);
     office.run(&leaver).expect(0);
     let after = sweep(&office, 20);
