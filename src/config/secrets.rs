@@ -85,7 +85,8 @@ pub fn check(file: &File, document: &yaml::Document, mistakes: &mut Vec<Mistake>
                 _ => {}
             }
         }
-        let own = |account: &String| [&source.account, &source.alternate].iter().any(|own| own.as_ref() == Some(account));
+        let own =
+            |account: &String| [&source.account, &source.alternate].iter().any(|own| own.as_ref() == Some(account));
         let mapped = |m: &crate::roster::Mapping| m.system == source.system && own(&m.account);
         if let Some(item) = file.accounts.iter().position(mapped) {
             let first = document.spot(&["accounts".into(), item.into(), "account".into()], "a person's account");

@@ -226,10 +226,20 @@ impl Lab {
 
     /// Every secret that offboard itself uses.
     pub fn operator_secrets(&self) -> Vec<String> {
-        ["ldap", "ldap-control", "postgres", "postgres-control", "smtp", "vault", "vault-control", "redis", "redis-control"]
-            .iter()
-            .map(|name| std::fs::read_to_string(self.root.join("secrets").join(name)).unwrap().trim_end().to_string())
-            .collect()
+        [
+            "ldap",
+            "ldap-control",
+            "postgres",
+            "postgres-control",
+            "smtp",
+            "vault",
+            "vault-control",
+            "redis",
+            "redis-control",
+        ]
+        .iter()
+        .map(|name| std::fs::read_to_string(self.root.join("secrets").join(name)).unwrap().trim_end().to_string())
+        .collect()
     }
 
     /// A copy of the configuration in a folder of its own, without keys and journal.
