@@ -2,6 +2,7 @@
 # The doors of the demo's two people, and how each is tried with its real client. Sourced by lab/demo.sh.
 # shellcheck disable=SC2034  # demo.sh reads verdict, words, sessions, held_at
 
+export BAO_ADDR=https://vault.sunrise.test:8200 BAO_CACERT=$LAB/ca.pem BAO_MAX_RETRIES=0
 export LDAPTLS_CACERT=$LAB/ca.pem PGSSLROOTCERT=$LAB/ca.pem PGSSLMODE=verify-full PGCONNECT_TIMEOUT=5
 # What he knows: the password of the patient portal.
 portal_password=$(<"$LAB/secrets/portal")
@@ -15,6 +16,7 @@ doors_of() {
   for host in "${HOSTS[@]}"; do printf 'ssh id_ed25519\t%s@%s.sunrise.test\n' "$1" "$host"; done
   for host in root@web2 deploy@web1 deploy@db1; do printf 'ssh id_ed25519\t%s.sunrise.test\n' "$host"; done
   printf 'openvpn vpn\tvpn.sunrise.test\n'
+  printf 'bao login\tvault.sunrise.test:8200\nbao secret-id\tvault.sunrise.test:8200\n'
   [[ $1 == rmehta ]] || return 0
   printf 'openvpn vpn_new\tvpn.sunrise.test\npsql portal\tportal_app@pg.sunrise.test\n'
   printf 'ssh id_ed25519\tagokhale@bastion.sunrise.test\n'
@@ -32,6 +34,12 @@ try_door() {
     psql\ portal)
       refusal='FATAL:  password authentication failed'
       words=$(PGPASSWORD=$portal_password psql -X -h "${3#*@}" -U "${3%@*}" -d hospital -Atc "select 'logged in as ' || current_user" 2>&1) ;;
+    bao\ login)
+      refusal='Code: 40'
+      words=$(HOME=$LAB/tmp "$BAO" write -field=token_policies "auth/userpass/login/$1" password=- <"$own/password" 2>&1) ;;
+    bao\ secret-id)
+      refusal='invalid role or secret ID'
+      words=$(HOME=$LAB/tmp "$BAO" write -field=token_policies auth/approle/login role_id=ci secret_id=- <"$own/vault-secret-id" 2>&1) ;;
     openvpn*)
       refusal='certificate revoked'
       words=$(try_vpn "$1" "$own/${2#openvpn }.ovpn") ;;

@@ -154,6 +154,8 @@ pub struct Turn<'a> {
     pub old: Option<&'a SecretString>,
     /// The new value; nothing at `create`.
     pub new: Option<&'a SecretString>,
+    /// For a consumer, where two accounts alternate: the one that it is to log in with from now on. Nothing at `create`.
+    pub user: Option<&'a str>,
     /// What this participant saw in earlier phases.
     pub seen: &'a Seen,
     /// For the source: every consumer by name, and the addresses that its logins come from.
@@ -190,6 +192,8 @@ pub struct KnownSecret {
     pub new: Option<SecretString>,
     /// See [`Seen::before`].
     pub before: Option<String>,
+    /// The secret's source, as the configuration has it now.
+    pub source: Option<Part>,
 }
 
 /// One system.
@@ -226,6 +230,11 @@ pub trait Connector: Send + Sync {
     /// a sweep asks for is not unused for so long. Pure.
     fn made(&self, _account: &Account) -> Option<Timestamp> {
         None
+    }
+
+    /// Whether, as the source of a secret, it shows in `test` that every consumer has logged in anew since the change.
+    fn shows_logins(&self) -> bool {
+        false
     }
 
     /// Connects and logs in.

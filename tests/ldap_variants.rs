@@ -17,3 +17,6 @@ mod find;
 
 #[path = "ldap_variants/reach.rs"]
 mod reach;
+
+#[path = "ldap_variants/rotate.rs"]
+mod rotate;

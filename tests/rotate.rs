@@ -18,6 +18,12 @@ mod server;
 
 #[path = "rotate/alone.rs"]
 mod alone;
+#[path = "rotate/alternate.rs"]
+mod alternate;
+#[path = "rotate/anywhere.rs"]
+mod anywhere;
+#[path = "rotate/parts.rs"]
+mod parts;
 
 use lab::{Lab, LabPerson, LabService};
 use office::{Done, Office, all_shut, doors};
@@ -314,6 +320,7 @@ fn wherever_it_is_killed_resume_ends_with_one_password_that_works() {
         let leftovers = lab.on("db1", &["sh", "-c", "ls -A /etc/sunrise | grep '^\\.'"]).stdout;
         assert_eq!(String::from_utf8_lossy(&leftovers), "", "{point}");
         office.offboard(&["journal", "verify"]).expect(0);
+        lab.close(&service);
     }
 }
 

@@ -90,6 +90,7 @@ fn exactly_these_are_found_and_the_same_again() {
         "lingering fleet dtandon",
         "lingering fleet rmehta",
         "lingering fleet root key",
+        "lingering safe userpass/rmehta",
         "lingering vpn dtandon",
         "lingering vpn rmehta",
         "orphan billing hgupta_tmp",
@@ -97,6 +98,7 @@ fn exactly_these_are_found_and_the_same_again() {
         "orphan billing rmehtaa_dba",
         "orphan directory uid=ngupta2",
         "orphan fleet agokhalee",
+        "orphan safe userpass/offboard_limited",
         "dormant directory uid=lpatel",
         "dormant fleet cyadav",
     ]);
@@ -111,6 +113,9 @@ fn exactly_these_are_found_and_the_same_again() {
         "orphan fleet emergency",
         "orphan fleet offboard",
         "orphan fleet root",
+        "orphan safe approle/ci",
+        "orphan safe approle/offboard",
+        "orphan safe userpass/monitor",
         "orphan vpn gateway",
     ]);
     assert_eq!(found(&report["excepted"]), excepted);
@@ -283,7 +288,8 @@ fn what_a_run_has_shut_is_found_no_more() {
         theirs.map(|f| format!("{} {}", f["kind"].as_str().unwrap(), f["system"].as_str().unwrap())).collect()
     };
     let before = sweep(&office, 20);
-    let wanted = names(&["lingering billing", "lingering directory", "lingering fleet", "lingering vpn"]);
+    let wanted =
+        names(&["lingering billing", "lingering directory", "lingering fleet", "lingering safe", "lingering vpn"]);
     assert_eq!(of(&before, &leaver.user), wanted);
     office.run(&leaver).expect(0);
     let after = sweep(&office, 20);

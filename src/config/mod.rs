@@ -82,7 +82,9 @@ impl Config {
         });
         let of_mail = file.mail.iter().flat_map(crate::notify::Settings::files);
         let of_mail = of_mail.map(|file| (vec!["mail".into()], "named here", file));
-        for (path, label, (named, access)) in of_systems.chain(of_mail) {
+        let of_secrets =
+            secrets::files(&file).into_iter().map(|(path, ca)| (path, "named here", (ca, Access::OwnerWrites)));
+        for (path, label, (named, access)) in of_systems.chain(of_mail).chain(of_secrets) {
             match digest(&base.join(&named), access) {
                 Ok(Some(sha256)) => digests.push(InputDigest { file: named.display().to_string(), sha256 }),
                 Ok(None) => {}
@@ -110,7 +112,7 @@ impl Config {
             keys_of,
             protected: file.protected.clone(),
             serve: file.serve,
-            secrets: file.secrets.clone(),
+            secrets: secrets::with_files_at(&base, &file),
             base,
             digests,
             file,

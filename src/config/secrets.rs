@@ -1,11 +1,17 @@
 //! Rules for the `secrets` of `offboard.yaml`.
 
+mod shape;
+
 use super::file::File;
 use crate::connector::Connector;
-use crate::model::{KeyFormat, PartKind, SecretConsumer, SystemName};
+use crate::model::{HealthChecks, PartKind, Period, SecretName, SharedSecret, SystemName};
 use crate::source::{Mistake, choices, did_you_mean, yaml};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
 use std::sync::Arc;
+
+/// The longest that sessions of the old value may go on after `set`.
+const LONGEST_OVERLAP: Period = Period::seconds(3600);
 
 /// A place in the document.
 type Path<'a> = Vec<yaml::Node<'a>>;
@@ -20,7 +26,7 @@ fn of_consumer<'a>(secret: &'a str, item: usize, key: &'a str) -> Path<'a> {
 
 /// Every mistake that can be seen in the file alone.
 pub fn check(file: &File, document: &yaml::Document, mistakes: &mut Vec<Mistake>) {
-    let mut sources: HashMap<(String, String), Path> = HashMap::new();
+    let mut sources: HashMap<(String, String, String, String), Path> = HashMap::new();
     let mut keys: HashMap<(String, String, String, String), Path> = HashMap::new();
     for (name, secret) in &file.secrets {
         let name = name.0.as_str();
@@ -33,12 +39,55 @@ pub fn check(file: &File, document: &yaml::Document, mistakes: &mut Vec<Mistake>
             );
         }
         let source = &secret.source;
-        participant(file, document, &source.system, PartKind::Source, &at(name, &["source", "system"]), mistakes);
-        let path = at(name, &["source", "account"]);
-        if source.account.trim().is_empty() || source.account.contains(char::is_control) {
-            mistakes.push(document.error(&path, "a source without an account", "as the system calls it"));
+        let kind =
+            if source.account.is_none() && source.file.is_some() { PartKind::SourceFile } else { PartKind::Source };
+        participant(file, document, &source.system, kind, &at(name, &["source", "system"]), mistakes);
+        shape::source(document, source, &|key| at(name, &["source", key]), mistakes);
+        // What the source is there: an account, or the file of a program.
+        let object = source.account.as_ref().or(source.file.as_ref()).cloned().unwrap_or_default();
+        let path = at(name, &["source", if source.account.is_some() { "account" } else { "file" }]);
+        let alternate = at(name, &["source", "alternate"]);
+        if let Some(other) = &source.alternate {
+            if other.trim().is_empty() || other.contains(char::is_control) || source.account.as_ref() == Some(other) {
+                mistakes.push(document.error(
+                    &alternate,
+                    "an alternate needs an account of its own",
+                    "another one than `account`",
+                ));
+            }
+            let is_other = source.account.as_ref() != Some(other);
+            let other = (source.system.0.clone(), String::new(), other.clone(), String::new());
+            if let Some(first) = sources.get(&other) {
+                let first = document.spot(first, "and here");
+                mistakes.push(
+                    document.error(&alternate, "two secrets are the password of one account", "here").spot(first),
+                );
+            } else if is_other {
+                sources.insert(other, alternate);
+            }
         }
-        let mapped = |m: &crate::roster::Mapping| m.system == source.system && m.account == source.account;
+        for (item, consumer) in secret.consumers.iter().enumerate() {
+            match (&source.alternate, &consumer.user_key) {
+                (Some(_), None) => mistakes.push(
+                    document
+                        .error(
+                            &of_consumer(name, item, "key"),
+                            "which key of the file names the account?",
+                            "beside this one",
+                        )
+                        .help("where the source has an `alternate`, add `user-key`, such as `user-key: PGUSER`"),
+                ),
+                (None, Some(_)) => mistakes.push(document.error(
+                    &of_consumer(name, item, "user-key"),
+                    "the account does not change",
+                    "only where the source has an `alternate`",
+                )),
+                _ => {}
+            }
+        }
+        let own =
+            |account: &String| [&source.account, &source.alternate].iter().any(|own| own.as_ref() == Some(account));
+        let mapped = |m: &crate::roster::Mapping| m.system == source.system && own(&m.account);
         if let Some(item) = file.accounts.iter().position(mapped) {
             let first = document.spot(&["accounts".into(), item.into(), "account".into()], "a person's account");
             mistakes.push(
@@ -51,7 +100,9 @@ pub fn check(file: &File, document: &yaml::Document, mistakes: &mut Vec<Mistake>
         let protects = |p: &crate::roster::Protected| {
             p.kind == crate::roster::Protection::BreakGlass
                 && p.system == source.system
-                && p.account.eq_ignore_ascii_case(&source.account)
+                && [&source.account, &source.alternate]
+                    .iter()
+                    .any(|own| own.as_ref().is_some_and(|account| p.account.eq_ignore_ascii_case(account)))
         };
         if let Some(item) = file.protected.iter().position(protects) {
             let first = document.spot(&["protected".into(), item.into(), "account".into()], "never touched");
@@ -62,17 +113,22 @@ pub fn check(file: &File, document: &yaml::Document, mistakes: &mut Vec<Mistake>
                     .help("decide for one of them: the password of a break-glass account is never changed by a run; `service` protects a program's account"),
             );
         }
-        let account = (source.system.0.clone(), source.account.clone());
+        let place = source.place.as_ref().filter(|_| source.file.is_some()).cloned().unwrap_or_default();
+        let key = source.key.as_ref().map(ToString::to_string).unwrap_or_default();
+        let account = (source.system.0.clone(), place.to_ascii_lowercase(), object, key);
         if let Some(first) = sources.get(&account) {
             let first = document.spot(first, "and here");
-            mistakes.push(
-                document
-                    .error(&path, "two secrets are the password of one account", "here")
-                    .spot(first)
-                    .help("name all its consumers in one secret"),
-            );
+            let title = match source.file {
+                Some(_) => "two secrets have the same key of the same file as their source",
+                None => "two secrets are the password of one account",
+            };
+            mistakes
+                .push(document.error(&path, title, "here").spot(first).help("name all its consumers in one secret"));
         } else {
-            sources.insert(account, path);
+            sources.insert(account.clone(), path.clone());
+        }
+        if source.file.is_some() {
+            keys.insert(account, path);
         }
         if secret.consumers.is_empty() {
             mistakes.push(
@@ -83,21 +139,35 @@ pub fn check(file: &File, document: &yaml::Document, mistakes: &mut Vec<Mistake>
         }
         for (item, consumer) in secret.consumers.iter().enumerate() {
             let spot = |key| of_consumer(name, item, key);
-            participant(file, document, &consumer.system, PartKind::Consumer, &spot("system"), mistakes);
-            shape(document, consumer, &spot, mistakes);
+            let kind = if consumer.path.is_some() { PartKind::ConsumerPath } else { PartKind::Consumer };
+            participant(file, document, &consumer.system, kind, &spot("system"), mistakes);
+            shape::consumer(document, consumer, &spot, mistakes);
+            let Some(object) = consumer.file.as_ref().or(consumer.path.as_ref()) else { continue };
             let place = (
                 consumer.system.0.clone(),
-                consumer.place.to_ascii_lowercase(),
-                consumer.file.clone(),
+                consumer.place.clone().unwrap_or_default().to_ascii_lowercase(),
+                object.clone(),
                 consumer.key.to_string(),
             );
             if let Some(first) = keys.get(&place) {
                 let first = document.spot(first, "and here");
-                let title = "the same key of the same file is there twice";
+                let title = match consumer.file {
+                    Some(_) => "the same key of the same file is there twice",
+                    None => "the same key of the same path is there twice",
+                };
                 mistakes.push(document.error(&spot("key"), title, "here").spot(first));
             } else {
                 keys.insert(place, spot("key"));
             }
+        }
+        if secret.overlap.is_some_and(|overlap| overlap > LONGEST_OVERLAP) {
+            let path = at(name, &["overlap"]);
+            let title = "the old value may not be in use for so long";
+            mistakes.push(
+                document
+                    .error(&path, title, format!("at most `{LONGEST_OVERLAP}`"))
+                    .note("the run goes on until it is over, and sessions that the old value opened go on with it"),
+            );
         }
         let known = &secret.known_to;
         let lists = [("people", &known.people), ("departments", &known.departments), ("members-of", &known.members_of)];
@@ -129,7 +199,9 @@ fn participant(
 ) {
     let (word, rotates) = match kind {
         PartKind::Source => ("the source", "a source"),
+        PartKind::SourceFile => ("the source", "a source that is a file"),
         PartKind::Consumer => ("a consumer", "consumers"),
+        PartKind::ConsumerPath => ("a consumer with a path", "consumers with a path"),
     };
     let Some(settings) = file.systems.get(system) else {
         let names: Vec<&str> = file.systems.keys().map(|name| name.0.as_str()).collect();
@@ -148,83 +220,20 @@ fn participant(
             .map(|manifest| manifest.name)
             .collect();
         let title = format!("`{system}` cannot be {word} of a secret");
-        mistakes.push(
-            document
-                .error(path, title, format!("it is of the kind `{}`", settings.manifest().name))
-                .help(format!("kinds of system that can be {rotates}: {}", choices(&able))),
-        );
-    }
-}
-
-/// What stands in a consumer by itself.
-fn shape<'a>(
-    document: &yaml::Document,
-    consumer: &SecretConsumer,
-    spot: &dyn Fn(&'static str) -> Path<'a>,
-    mistakes: &mut Vec<Mistake>,
-) {
-    let file = consumer.file.as_str();
-    if !file.starts_with('/') {
-        mistakes.push(document.error(&spot("file"), "a consumer's file needs a whole path", "begins with `/`"));
-    } else if file.contains(char::is_control)
-        || file[1..].split('/').any(|part| part.is_empty() || part == "." || part == "..")
-    {
-        mistakes.push(document.error(
-            &spot("file"),
-            "a consumer's file needs a plain path",
-            "no `.`, `..`, `//` or control characters",
-        ));
-    }
-    if let Some((title, label)) = odd_key(consumer) {
-        let mistake = document.error(&spot("key"), title, label);
-        let meant =
-            [(".ini", "ini"), (".yaml", "yaml"), (".yml", "yaml"), (".json", "json"), (".properties", "properties")]
-                .iter()
-                .find(|(ending, _)| consumer.format == KeyFormat::Env && file.ends_with(ending));
-        mistakes.push(match meant {
-            Some((_, format)) => mistake.help(format!("for such a file, say `format: {format}`")),
-            None => mistake,
+        let mistake = document.error(path, title, format!("it is of the kind `{}`", settings.manifest().name));
+        let mistake = match kind {
+            PartKind::Source if settings.manifest().rotates.contains(&PartKind::SourceFile) => {
+                mistake.help("a host can: name the `file` and the `key` that the program which checks the value reads")
+            }
+            PartKind::Consumer if settings.manifest().rotates.contains(&PartKind::ConsumerPath) => {
+                mistake.help("it keeps secrets under paths: say `path` instead of `file`")
+            }
+            _ => mistake,
+        };
+        mistakes.push(match able.as_slice() {
+            [] => mistake,
+            able => mistake.help(format!("kinds of system that can be {rotates}: {}", choices(able))),
         });
-    }
-    for (name, command) in [("reload", &consumer.reload), ("health", &consumer.health)] {
-        if command.first().is_none_or(|program| program.trim().is_empty()) {
-            mistakes.push(
-                document
-                    .error(&spot(name), "a command without a program", "a list: the program and its arguments")
-                    .help("for example: [systemctl, reload, portal]"),
-            );
-        } else if command.iter().any(|word| word.contains(char::is_control)) {
-            mistakes.push(document.error(&spot(name), "a command with control characters", ""));
-        }
-    }
-}
-
-/// What is wrong with the key, and what belongs there instead.
-fn odd_key(consumer: &SecretConsumer) -> Option<(&'static str, &'static str)> {
-    let path = consumer.path();
-    if path.is_empty() || path.iter().any(|part| part.is_empty() || part.contains(char::is_control)) {
-        return Some(("a key with an empty part, or with control characters", "a key, or a list of keys"));
-    }
-    match consumer.format {
-        KeyFormat::Env => {
-            let mut key = path[0].chars();
-            let begins = key.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_');
-            let plain = path.len() == 1 && begins && key.all(|c| c.is_ascii_alphanumeric() || c == '_');
-            (!plain).then_some(("that is no key of an env file", "letters, digits and `_`"))
-        }
-        KeyFormat::Properties => (path.len() != 1)
-            .then_some(("that is no key of a properties file", "one key, dots and all: there is nothing below it")),
-        KeyFormat::Ini => {
-            let odd = |part: &String| {
-                part.trim() != part || part.contains([']', '=', ':']) || part.starts_with(['[', ';', '#'])
-            };
-            let wanted = "`section.key`, a list of section and key, or a key alone";
-            (path.len() > 2 || path.last().is_some_and(odd) || (path.len() == 2 && path[0].contains(']')))
-                .then_some(("that is no key of an INI file", wanted))
-        }
-        KeyFormat::Yaml | KeyFormat::Json => {
-            (path.len() > 32).then_some(("that key is too deep in its file", "at most 32 parts"))
-        }
     }
 }
 
@@ -243,29 +252,69 @@ pub fn places(file: &File, document: &yaml::Document, connectors: &[Arc<dyn Conn
             .error(path, format!("the system has no place `{place}`"), label.unwrap_or_default())
             .help(format!("valid here: {few}"))
     };
-    for (name, secret) in &file.secrets {
-        let known = of(&secret.source.system);
-        match &secret.source.place {
-            Some(place) if !known.contains(place) => {
-                mistakes.push(unknown(&at(&name.0, &["source", "place"]), place, &known));
-            }
+    let which = |place: Option<&String>, system: &SystemName, at_place: &[yaml::Node], at_system: &[yaml::Node]| {
+        let known = of(system);
+        match place {
+            Some(place) if !known.contains(place) => Some(unknown(at_place, place, &known)),
             None if known.len() > 1 => {
                 let known: Vec<&str> = known.iter().map(String::as_str).collect();
-                let path = at(&name.0, &["source", "system"]);
+                Some(
+                    document
+                        .error(at_system, "which of its servers takes the change?", "it has more than one")
+                        .help(format!("add `place` with one of {}", choices(&known))),
+                )
+            }
+            _ => None,
+        }
+    };
+    for (name, secret) in &file.secrets {
+        let source = &secret.source;
+        let spot = |key| at(&name.0, &["source", key]);
+        if source.file.is_none() || source.place.is_some() {
+            mistakes.extend(which(source.place.as_ref(), &source.system, &spot("place"), &spot("system")));
+        }
+        let tells = connectors.iter().any(|c| c.shows_logins() && c.places().iter().any(|p| p.system == source.system));
+        for (item, consumer) in secret.consumers.iter().enumerate() {
+            let spot = |key| of_consumer(&name.0, item, key);
+            mistakes.extend(which(consumer.place.as_ref(), &consumer.system, &spot("place"), &spot("system")));
+            if consumer.health.as_ref().is_some_and(|health| health.login) && !tells {
+                let title = "the source cannot show a login of this consumer's";
                 mistakes.push(
                     document
-                        .error(&path, "which of its servers takes the change?", "it has more than one")
-                        .help(format!("add `place` with one of {}", choices(&known))),
+                        .error(&spot("health"), title, format!("`{}` does not tell who has logged in", source.system))
+                        .help("valid here: `command`, `http`, `tcp`"),
                 );
-            }
-            _ => {}
-        }
-        for (item, consumer) in secret.consumers.iter().enumerate() {
-            let known = of(&consumer.system);
-            if !known.contains(&consumer.place) {
-                mistakes.push(unknown(&of_consumer(&name.0, item, "place"), &consumer.place, &known));
             }
         }
     }
     mistakes
+}
+
+/// Where a check of a secret names a CA, and the file.
+pub fn files(file: &File) -> Vec<(Path<'_>, PathBuf)> {
+    let mut files = Vec::new();
+    for (name, secret) in &file.secrets {
+        let ca = |health: &Option<HealthChecks>| health.as_ref()?.http.as_ref()?.ca.clone();
+        files.extend(ca(&secret.source.health).map(|ca| (at(&name.0, &["source", "health", "http", "ca"]), ca)));
+        for (item, consumer) in secret.consumers.iter().enumerate() {
+            let mut path = of_consumer(&name.0, item, "health");
+            path.extend([yaml::Node::Key("http"), yaml::Node::Key("ca")]);
+            files.extend(ca(&consumer.health).map(|ca| (path, ca)));
+        }
+    }
+    files
+}
+
+/// The secrets, with the files of their checks where they are seen from anywhere: relative ones start at `base`.
+pub fn with_files_at(base: &std::path::Path, file: &File) -> BTreeMap<SecretName, SharedSecret> {
+    let mut secrets = file.secrets.clone();
+    for secret in secrets.values_mut() {
+        let healths = secret.consumers.iter_mut().map(|consumer| &mut consumer.health);
+        for health in healths.chain([&mut secret.source.health]).flatten() {
+            if let Some(ca) = health.http.as_mut().and_then(|http| http.ca.as_mut()) {
+                *ca = base.join(&*ca);
+            }
+        }
+    }
+    secrets
 }

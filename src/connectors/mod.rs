@@ -88,6 +88,8 @@ registry! {
     redis => Redis,
     /// Unix hosts over SSH.
     ssh => Ssh,
+    /// OpenBao or HashiCorp Vault.
+    vault => Vault,
 }
 
 impl<'de> Deserialize<'de> for SystemSettings {

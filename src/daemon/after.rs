@@ -1,6 +1,7 @@
 //! What is due for a run, from its record alone: that it begins, goes on, is looked at again, is tried again. Called wherever a run
 //! is changed, and for every run when `offboard serve` starts; asking twice gives the same answer.
 
+use crate::engine::rotated;
 use crate::journal::{Journal, JournalError};
 use crate::model::{
     Actor, Fault, FaultKind, PersonId, Record, RunId, RunState, RunVerdict, SecretName, StepProgress, Subject,
@@ -142,6 +143,7 @@ fn known(run: &RunId, records: &[Record], state: Option<&RunState>) -> Known {
             ends: None,
             due: None,
             started: made,
+            rotated: Vec::new(),
         };
     };
     let mut phase = match &state.cancelled {
@@ -167,6 +169,7 @@ fn known(run: &RunId, records: &[Record], state: Option<&RunState>) -> Known {
         due: state.scheduled.last().map(|(at, _)| *at),
         // To begin at once, and cut off before it did, counts as begun.
         started: state.started.or_else(|| begun.then_some(state.request.requested_at)),
+        rotated: rotated(state),
     }
 }
 

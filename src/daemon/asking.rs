@@ -10,7 +10,7 @@ use crate::model::{
     SecretName, Subject,
 };
 use crate::playbook::Playbook;
-use crate::store::Phase;
+use crate::store::{Known, Phase};
 
 /// A run that was asked for, and is on record.
 #[derive(Debug)]
@@ -132,6 +132,13 @@ impl Desk {
 
     /// Another run that rotates the secret, and is not shut: it may have the only value that works.
     async fn refuse_second_rotation(&self, secret: &SecretName) -> Result<(), Failure> {
+        // Whatever run it is: it has a value that may be the only one that works.
+        let half = |known: &&Known| known.rotated.iter().any(|(name, at)| name == secret && at.is_none());
+        if let Some(Known { run, .. }) = self.store.rotations().await?.iter().find(half) {
+            let what = format!("the secret {secret} is half rotated by run {run}");
+            let hint = format!("offboard resume {run} goes on with it; or a new run with --anew");
+            return Err(Failure::new(Exit::Refused, Fault::new(FaultKind::Protected, what).hint(hint)));
+        }
         for known in self.store.runs_of(&after::rotations(secret)).await? {
             let run = &known.run;
             let state = RunState::fold(&self.journal.records(run).await?);

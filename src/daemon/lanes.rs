@@ -2,6 +2,7 @@
 //! have lanes of their own, so that the first never wait behind the others.
 
 use super::after;
+use super::aging;
 use super::desk::{self, Clock, Desk, Look};
 use super::premises::Premises;
 use super::watching::Log;
@@ -22,12 +23,13 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 /// The lanes: what is in them, and how much of it goes on at the same time. Places have limits of their own, over all of them.
-pub(super) const LANES: [(&[Kind], usize); 6] = [
+pub(super) const LANES: [(&[Kind], usize); 7] = [
     (&[Kind::Start, Kind::Resume], 64),
     (&[Kind::Prepare], 8),
     (&[Kind::Look], 8),
     (&[Kind::Retry], 8),
     (&[Kind::Sweep], 1),
+    (&[Kind::Rotate], 8),
     (&[Kind::Report], 4),
 ];
 /// So many reports are made at the same time, and so many runs are in memory for that.
@@ -215,6 +217,11 @@ impl Drop for Taken<'_> {
     }
 }
 
+/// Whether it is work on a run that is on record.
+fn is_of_a_run(kind: Kind) -> bool {
+    !matches!(kind, Kind::Sweep | Kind::Rotate)
+}
+
 /// How work on a claim ended.
 enum Done {
     /// What is due next follows from the journal; here are all records of the run, if they are known.
@@ -232,7 +239,7 @@ pub(super) async fn work(shared: Arc<Shared>, claim: Claim, place: InLane) {
         shared.stop_early(&run);
     }
     // Until it is noted what is due next: nobody else changes the run meanwhile.
-    let mut gate = if claim.due.kind == Kind::Sweep { None } else { Some(shared.gate(&run).await) };
+    let mut gate = if !is_of_a_run(claim.due.kind) { None } else { Some(shared.gate(&run).await) };
     let done = AssertUnwindSafe(attempt(&shared, &claim, &mut place)).catch_unwind().await;
     let mut done = match done {
         Ok(Ok(done)) => done,
@@ -253,7 +260,7 @@ pub(super) async fn work(shared: Arc<Shared>, claim: Claim, place: InLane) {
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(NOTING.1);
         // It is enough that the claim is given back: whoever takes it up next asks the journal whether it is still due.
-        if claim.due.kind != Kind::Sweep && matches!(done, Done::Over(_)) {
+        if is_of_a_run(claim.due.kind) && matches!(done, Done::Over(_)) {
             done = Done::Again(AGAIN.0);
         }
     }
@@ -268,6 +275,10 @@ async fn note(shared: &Shared, claim: &Claim, done: &Done) -> Result<(), Fault> 
             let (house, now) = (shared.house(), (shared.clock)());
             after::settle_sweeps(&house, &shared.store, now, Some(&claim.due.subject)).await
         }
+        Done::Over(_) if kind == Kind::Rotate => {
+            let (house, now) = (shared.house(), (shared.clock)());
+            aging::settle_rotations(&house, &shared.store, now, Some(&claim.due.subject)).await
+        }
         Done::Over(Some(records)) => shared.store.learn(&[after::learned(&run, records)], Some(kind)).await,
         Done::Over(None) => after::settle(&shared.journal, &shared.store, &run, Some(kind)).await,
         Done::Again(pause) => {
@@ -275,7 +286,7 @@ async fn note(shared: &Shared, claim: &Claim, done: &Done) -> Result<(), Fault> 
             let pause = pause.checked_mul(times).unwrap_or(AGAIN.1).min(AGAIN.1.max(*pause));
             shared.store.put_off(claim, (shared.clock)() + pause).await?;
             // Whether it waits still, or has begun: a walk that broke off before it had was known as begun. If this fails, it is tried again all the same.
-            if kind != Kind::Sweep
+            if is_of_a_run(kind)
                 && let Err(fault) = after::settle(&shared.journal, &shared.store, &run, None).await
             {
                 tracing::warn!(%run, %fault, "how this run stands could not be noted");
@@ -299,6 +310,9 @@ async fn attempt(shared: &Arc<Shared>, claim: &Claim, place: &mut Option<InLane>
             tracing::error!(run, trouble = failure.plain(), "the report of this sweep could not be written");
         }
         return Ok(Done::Over(None));
+    }
+    if claim.due.kind == Kind::Rotate {
+        return Ok(aging::rotate(shared, &claim.due.subject).await?.map_or(Done::Over(None), Done::Again));
     }
     for _ in 0..OVERTAKEN {
         match attempt_once(shared, claim, place).await {
@@ -347,7 +361,7 @@ async fn attempt_once(shared: &Arc<Shared>, claim: &Claim, place: &mut Option<In
             Some(walked) => Ok(Done::Over(tell(shared, &desk, &walked).await?)),
             None => Ok(Done::Over(None)),
         },
-        Kind::Sweep => Ok(Done::Over(None)),
+        Kind::Sweep | Kind::Rotate => Ok(Done::Over(None)),
     }
 }
 

@@ -5,6 +5,7 @@
 //! from the `clock` that is handed in. This room prints nothing: it logs through `tracing`.
 
 pub mod after;
+mod aging;
 mod asking;
 pub mod desk;
 mod health;

@@ -303,6 +303,7 @@ mod tests {
             ends: ends.map(at),
             due: ends.map(at),
             started: started.map(at),
+            rotated: Vec::new(),
         }
     }
 

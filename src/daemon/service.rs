@@ -5,6 +5,7 @@
 //! goes by the wall clock, and stands still when that is set back; so the loop does not rely on it, and wakes by itself too.
 
 use super::after;
+use super::aging::settle_rotations;
 use super::desk::Clock;
 use super::health;
 use super::hold::{Hold, Trust};
@@ -79,6 +80,7 @@ pub async fn serve(serving: Serving) -> Result<(), Failure> {
     store.free_claims().await?;
     let (settled, damaged) = after::settle_all(&journal, &store).await?;
     after::settle_sweeps(&house, &store, clock(), None).await?;
+    settle_rotations(&house, &store, clock(), None).await?;
     let stop_within = house.config.serve.stop_within.duration();
     let shared = Arc::new(Shared::new(clock, journal, store, premises));
     let names: Vec<String> = damaged.iter().map(|(run, error)| format!("{run}: {error}")).collect();
@@ -308,6 +310,8 @@ impl Rounds {
             shared.is_wrong("roster", 1, done.err().map(|failure| failure.plain()));
             let swept = after::settle_sweeps(&shared.house(), &shared.store, (shared.clock)(), None).await;
             shared.is_wrong("sweeps", 1, swept.err().map(|fault| fault.to_string()));
+            let aged = settle_rotations(&shared.house(), &shared.store, (shared.clock)(), None).await;
+            shared.is_wrong("rotations", 1, aged.err().map(|fault| fault.to_string()));
         });
         self.picking = Some(task);
     }

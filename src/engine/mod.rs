@@ -19,7 +19,7 @@ pub use guard::{Refusal, refuse, refuse_leaver};
 pub use plan::{Draft, DraftPlace};
 pub use recorder::{Halt, Recorder};
 pub use restore::Undone;
-pub use rotate::{DraftRotation, PartHealth, SecretHealth, rotation_playbook};
+pub use rotate::{DraftRotation, PartHealth, SecretHealth, rotated, rotation_playbook};
 
 use crate::connector::{Connector, Cx, Link, Wanted};
 use crate::journal::RunLog;

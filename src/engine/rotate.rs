@@ -24,10 +24,11 @@ pub use health::{PartHealth, SecretHealth};
 use super::Engine;
 use crate::connector::Connector;
 use crate::model::{
-    Account, Action, CouldRead, Door, DoorId, DoorKind, Fault, FaultKind, Identity, MatchRule, Owner, Part, Person,
-    Phase, Place, RunState, SecretName, SharedSecret, Step, StepId, short_id,
+    Account, Action, CouldRead, Door, DoorId, DoorKind, Fault, FaultKind, Identity, MatchRule, Owner, Part, Period,
+    Person, Phase, Place, RunState, SecretName, Seen, SharedSecret, Step, StepId, StepState, short_id,
 };
 use crate::playbook::Playbook;
+use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -45,123 +46,237 @@ pub(super) struct Rotation {
     name: SecretName,
     /// Why the leaver may know it; or, where nobody leaves, why it is rotated.
     why: Vec<String>,
+    /// What gets the new value.
     source: Participant,
+    /// Where two accounts alternate: the one that programs leave.
+    former: Option<Participant>,
     consumers: Vec<Participant>,
+    /// For how long after `set` the `finish` waits.
+    overlap: Option<Period>,
 }
 
 impl Participant {
-    fn step(&self, name: &SecretName, phase: Phase, door: &DoorId) -> Step {
-        let (account, key) = self.part.object();
-        let object = format!("{name}: {phase} {key}").trim_end().to_string();
-        Step {
-            id: StepId(short_id(&[&self.place.id.0, account, "rotate", &object])),
-            action: Action::Rotate,
-            system: self.place.system.clone(),
-            place: self.place.id.clone(),
-            account: account.to_string(),
-            object,
-            shuts: vec![door.clone()],
-            reversible: false,
-            due: None,
-        }
-    }
-
-    /// Whether any of its steps was given up: then it takes no further part.
-    fn is_waived(&self, state: &RunState, name: &SecretName, door: &DoorId) -> bool {
-        PHASES.iter().any(|phase| {
-            let id = self.step(name, *phase, door).id;
-            state.step(&id).is_some_and(|step| step.waived.is_some())
-        })
-    }
-
     /// For people.
     fn name(&self) -> String {
         match &self.part {
-            Part::Source { account } => format!("{account} at {}", self.place.id),
-            Part::Consumer(consumer) => format!("{} at {}", consumer.file, self.place.id),
+            Part::Source { account } | Part::Former { account } => format!("{account} at {}", self.place.id),
+            Part::SourceFile(kept) | Part::Consumer(kept) => format!("{} at {}", kept.file, self.place.id),
+            Part::ConsumerPath(kept) => format!("{} at {}", kept.path, self.place.id),
         }
     }
 }
 
 impl Rotation {
-    /// The way in that the old value is: the leaver's, if somebody leaves.
-    fn door(&self, leaver: Option<&Person>) -> Door {
-        let (account, _) = self.source.part.object();
-        let detail = format!("password of a program; {}", self.why.join(", "));
-        let mut door = Door::new(&self.source.place.id, account, DoorKind::SharedSecret, &self.name.0, detail);
-        if let Some(leaver) = leaver {
-            door.holder = Owner::Person { id: leaver.id.clone(), rule: MatchRule::KnowsSecret };
-        }
-        door
+    /// Where values are checked: the account that gets the new one, and the other one where two alternate.
+    fn checking(&self) -> impl Iterator<Item = &Participant> {
+        std::iter::once(&self.source).chain(&self.former)
     }
 
-    /// The source's account as far as it is concerned.
-    fn account(&self, leaver: Option<&Person>) -> Account {
-        let (account, _) = self.source.part.object();
-        Account {
+    fn everybody(&self) -> impl Iterator<Item = &Participant> {
+        self.checking().chain(&self.consumers)
+    }
+
+    /// By number: the consumers in their order, the source, and the other account where two alternate.
+    fn numbered(&self, index: usize) -> &Participant {
+        match (self.consumers.get(index), &self.former) {
+            (Some(consumer), _) => consumer,
+            (None, Some(former)) if index > self.consumers.len() => former,
+            (None, _) => &self.source,
+        }
+    }
+
+    /// How many take part.
+    fn count(&self) -> usize {
+        self.everybody().count()
+    }
+
+    /// The ways in that the old values are: the leaver's, if somebody leaves. That of the source first.
+    fn doors(&self, leaver: Option<&Person>) -> Vec<Door> {
+        let detail = format!("password of a program; {}", self.why.join(", "));
+        let door = |participant: &Participant| {
+            let (account, _) = participant.part.object();
+            let (place, kind) = (&participant.place.id, DoorKind::SharedSecret);
+            let mut door = Door::new(place, account, kind, &self.name.0, detail.clone());
+            if let Some(leaver) = leaver {
+                door.holder = Owner::Person { id: leaver.id.clone(), rule: MatchRule::KnowsSecret };
+            }
+            door
+        };
+        self.checking().map(door).collect()
+    }
+
+    fn door_ids(&self) -> Vec<DoorId> {
+        self.doors(None).into_iter().map(|door| door.id).collect()
+    }
+
+    /// The door of the value that the programs log in with until they get the new one; and that of the account that they get it for.
+    fn old_and_new(&self) -> (DoorId, DoorId) {
+        let mut ids = self.door_ids();
+        let last = ids.pop().unwrap_or_else(|| DoorId(String::new()));
+        let first = ids.pop().unwrap_or_else(|| last.clone());
+        (last, first)
+    }
+
+    /// Under which door it is kept what a participant saw: its own; a consumer's under one that does not change when accounts do.
+    fn keeps(&self, participant: &Participant) -> DoorId {
+        let (old, new) = self.old_and_new();
+        match participant.part {
+            Part::Source { .. } | Part::SourceFile(_) => new,
+            Part::Former { .. } => old,
+            Part::Consumer(_) | Part::ConsumerPath(_) => old.min(new),
+        }
+    }
+
+    fn step(&self, participant: &Participant, phase: Phase) -> Step {
+        let (account, key) = participant.part.object();
+        let object = format!("{}: {phase} {key}", self.name).trim_end().to_string();
+        Step {
+            id: StepId(short_id(&[&participant.place.id.0, account, "rotate", &object])),
+            action: Action::Rotate,
+            system: participant.place.system.clone(),
+            place: participant.place.id.clone(),
+            account: account.to_string(),
+            object,
+            shuts: self.door_ids(),
+            reversible: false,
+            due: None,
+        }
+    }
+
+    /// What a participant saw until now.
+    fn seen(&self, state: &RunState, participant: &Participant) -> Option<Seen> {
+        let step = self.step(participant, Phase::Create).id;
+        state.secrets.get(&self.keeps(participant)).and_then(|secret| secret.seen.get(&step)).cloned()
+    }
+
+    /// The account that the programs logged in with when they were last asked, where two alternate; more than one, if they differ.
+    fn users(&self, state: &RunState) -> BTreeSet<String> {
+        let asked = self.consumers.iter().filter(|p| !self.is_waived(state, p));
+        asked.filter_map(|p| self.seen(state, p)?.user).collect()
+    }
+
+    /// Which of two accounts is the one that programs leave follows from what they log in with now. Says whether it is one of the two.
+    fn turn_to(&mut self, user: &str) -> bool {
+        let Part::Source { account: next } = &mut self.source.part else { return false };
+        let Some(Participant { part: Part::Former { account: former }, .. }) = &mut self.former else { return false };
+        if next == user {
+            std::mem::swap(next, former);
+        }
+        former == user
+    }
+
+    /// Whether any of its steps was given up: then it takes no further part.
+    fn is_waived(&self, state: &RunState, participant: &Participant) -> bool {
+        PHASES.iter().any(|phase| {
+            let id = self.step(participant, *phase).id;
+            state.step(&id).is_some_and(|step| step.waived.is_some())
+        })
+    }
+
+    /// The accounts whose password it is, as far as they are concerned.
+    fn accounts(&self, leaver: Option<&Person>) -> Vec<Account> {
+        let account = |door: Door| Account {
             system: self.source.place.system.clone(),
-            place: self.source.place.id.clone(),
-            native_id: account.to_string(),
-            name: account.to_string(),
+            place: door.place.clone(),
+            native_id: door.account.clone(),
+            name: door.account.clone(),
             enabled: true,
             identity: Identity::default(),
             owner: Owner::Service,
             privileged: false,
             last_used: None,
-            doors: vec![self.door(leaver)],
+            doors: vec![door],
             facts: serde_json::Value::Null,
-        }
+        };
+        self.doors(leaver).into_iter().map(account).collect()
     }
 
-    fn everybody(&self) -> impl Iterator<Item = &Participant> {
-        std::iter::once(&self.source).chain(&self.consumers)
+    /// Whether the source has begun to take the new value.
+    fn is_begun(&self, state: &RunState) -> bool {
+        state.step(&self.step(&self.source, Phase::Set).id).is_some_and(|s| s.attempts > 0)
     }
 
     /// The first turn that is still to be taken, phase by phase; nobody's if the source was given up.
-    fn left(&self, state: &RunState, door: &DoorId, phases: &[Phase]) -> Option<(Phase, &Participant)> {
-        if self.source.is_waived(state, &self.name, door) {
+    fn left(&self, state: &RunState, phases: &[Phase]) -> Option<(Phase, &Participant)> {
+        if self.is_waived(state, &self.source) {
             return None;
         }
-        let taking_part = || self.everybody().filter(|p| !p.is_waived(state, &self.name, door));
+        let taking_part = || self.everybody().filter(|p| !self.is_waived(state, p));
         let mut turns = phases.iter().flat_map(|phase| taking_part().map(move |p| (*phase, p)));
-        turns.find(|(phase, p)| !state.step(&p.step(&self.name, *phase, door).id).is_some_and(|step| step.is_done()))
+        turns.find(|(phase, p)| !state.step(&self.step(p, *phase).id).is_some_and(|step| step.is_done()))
     }
 
-    fn steps(&self, door: &DoorId) -> Vec<Step> {
-        PHASES.iter().flat_map(|phase| self.everybody().map(|p| p.step(&self.name, *phase, door))).collect()
+    fn steps(&self) -> Vec<Step> {
+        PHASES.iter().flat_map(|phase| self.everybody().map(|p| self.step(p, *phase))).collect()
     }
 }
 
 /// The first turn that is still to be taken in a rotation that has begun to set the new value. By the record alone: the secret may be gone from
 /// the configuration. Whoever was given up takes no part, and nobody does if that is the source.
 fn half_rotated(state: &RunState) -> Option<String> {
-    state.secrets.keys().filter_map(|id| state.doors.get(id)).map(|d| &d.door).find_map(|door| {
-        let begins = format!("{}: ", door.object);
-        // Of each turn: whose it is, its phase, and the step.
-        let turns = || {
-            state
-                .steps
-                .iter()
-                .filter(|s| s.step.action == Action::Rotate && s.step.shuts.contains(&door.id))
-                .filter_map(|s| {
-                    let words = s.step.object.strip_prefix(&begins)?;
-                    let (phase, key) = words.split_once(' ').unwrap_or((words, ""));
-                    Some(((&s.step.place, s.step.account.as_str(), key), phase.to_string(), s))
-                })
-        };
-        let source = (&door.place, door.account.as_str(), "");
-        let gone: Vec<_> = turns().filter(|(.., s)| s.waived.is_some()).map(|(who, ..)| who).collect();
-        let begun = turns().any(|(who, phase, s)| who == source && phase == Phase::Set.to_string() && s.attempts > 0);
-        if !begun || gone.contains(&source) {
-            return None;
-        }
-        let takes_part = turns().map(|(who, ..)| who).filter(|who| !gone.contains(who)).collect::<Vec<_>>();
-        let is_done = |who, wanted: &str| turns().any(|(w, phase, s)| w == who && phase == wanted && s.is_done());
-        PHASES[1..].iter().map(Phase::to_string).find_map(|phase| {
-            let left = takes_part.iter().find(|who| !is_done(**who, &phase))?;
-            Some(format!("`{phase}` of secret {} at {}", door.object, left.0))
-        })
+    let doors = state.secrets.keys().filter_map(|id| state.doors.get(id));
+    doors.map(|d| &d.door).find_map(|door| half_rotated_at(state, door))
+}
+
+fn half_rotated_at(state: &RunState, door: &Door) -> Option<String> {
+    let begins = format!("{}: ", door.object);
+    // Of each turn: whose it is, its phase, and the step.
+    let turns = || {
+        state.steps.iter().filter(|s| s.step.action == Action::Rotate && s.step.shuts.contains(&door.id)).filter_map(
+            |s| {
+                let words = s.step.object.strip_prefix(&begins)?;
+                let (phase, key) = words.split_once(' ').unwrap_or((words, ""));
+                Some(((&s.step.place, s.step.account.as_str(), key), phase.to_string(), s))
+            },
+        )
+    };
+    let source = (&door.place, door.account.as_str(), "");
+    let gone: Vec<_> = turns().filter(|(.., s)| s.waived.is_some()).map(|(who, ..)| who).collect();
+    let begun = turns().any(|(who, phase, s)| who == source && phase == Phase::Set.to_string() && s.attempts > 0);
+    if !begun || gone.contains(&source) {
+        return None;
+    }
+    let takes_part = turns().map(|(who, ..)| who).filter(|who| !gone.contains(who)).collect::<Vec<_>>();
+    let is_done = |who, wanted: &str| turns().any(|(w, phase, s)| w == who && phase == wanted && s.is_done());
+    PHASES[1..].iter().map(Phase::to_string).find_map(|phase| {
+        let left = takes_part.iter().find(|who| !is_done(**who, &phase))?;
+        Some(format!("`{phase}` of secret {} at {}", door.object, left.0))
     })
+}
+
+/// The files on hosts in which the secret is kept: its source's, and its consumers'.
+fn kept_files(secret: &SharedSecret) -> impl Iterator<Item = (Place, &str)> {
+    let source = (&secret.source.system, secret.source.place.as_deref(), secret.source.file.as_deref());
+    let consumers = secret.consumers.iter().map(|c| (&c.system, c.place.as_deref(), c.file.as_deref()));
+    std::iter::once(source)
+        .chain(consumers)
+        .filter_map(|(system, place, file)| Some((Place::new(system, place?), file?)))
+}
+
+/// What a run has done to shared secrets: when the source took the new value, where the rotation is done; nothing, where it has stopped half
+/// way. What was not begun, or was done to a part of the participants only because the source was given up, is not among them.
+pub fn rotated(state: &RunState) -> Vec<(SecretName, Option<Timestamp>)> {
+    let doors = state.secrets.keys().filter_map(|id| state.doors.get(id)).map(|d| &d.door);
+    let of = |door: &Door| {
+        let name = SecretName(door.object.clone());
+        let at_source = |phase: Phase| {
+            let object = format!("{name}: {phase}");
+            let found = |s: &&StepState| {
+                s.step.action == Action::Rotate
+                    && s.step.object == object
+                    && s.step.place == door.place
+                    && s.step.account == door.account
+            };
+            state.steps.iter().find(found)
+        };
+        if half_rotated_at(state, door).is_some() {
+            return Some((name, None));
+        }
+        let finished = at_source(Phase::Finish).is_some_and(StepState::is_done);
+        let set = at_source(Phase::Set).and_then(|s| s.done_at).filter(|_| finished)?;
+        Some((name, Some(set)))
+    };
+    doors.filter_map(of).collect()
 }
 
 /// The stage in which the playbook rotates what the leaver knew, and whether it means systems of that family.
@@ -183,9 +298,8 @@ impl Engine {
 
     /// The files at the place in which shared secrets are kept.
     pub(super) fn files_of_secrets(&self, place: &Place) -> Vec<String> {
-        let consumers = self.secrets.values().flat_map(|secret| &secret.consumers);
-        let here = consumers.filter(|c| c.system == place.system && c.place == place.address);
-        let files: BTreeSet<String> = here.map(|c| c.file.clone()).collect();
+        let here = |secret| kept_files(secret).filter(|(at, _)| at.id == place.id).map(|(_, file)| file.to_string());
+        let files: BTreeSet<String> = self.secrets.values().flat_map(here).collect();
         files.into_iter().collect()
     }
 
@@ -199,9 +313,8 @@ impl Engine {
         let mut known = Vec::new();
         for (name, secret) in &self.secrets {
             let mut why = secret.known_to.reasons(person, memberships.iter().map(String::as_str));
-            for consumer in &secret.consumers {
-                let place = Place::new(&consumer.system, &consumer.place);
-                let read = could_read.iter().filter(|found| found.place == place.id && found.file == consumer.file);
+            for (place, file) in kept_files(secret) {
+                let read = could_read.iter().filter(|found| found.place == place.id && found.file == file);
                 let reasons = CouldRead::reasons(read, &place.address);
                 why.extend(reasons.into_iter().filter(|reason| !why.contains(reason)).collect::<Vec<_>>());
             }
@@ -224,10 +337,22 @@ impl Engine {
             })?;
             Ok(Participant { connector, place, part })
         };
-        let source = Part::Source { account: secret.source.account.clone() };
-        let source = at(&secret.source.system, secret.source.place.as_ref(), source)?;
-        let consumers = secret.consumers.iter().map(|c| at(&c.system, Some(&c.place), Part::Consumer(c.clone())));
-        Ok(Rotation { name: name.clone(), why, source, consumers: consumers.collect::<Result<_, Fault>>()? })
+        let no_part = || {
+            Fault::new(FaultKind::Misconfigured, format!("secret {name}: it is not said where the value is kept"))
+                .hint("correct it in offboard.yaml")
+        };
+        let checking = |part| at(&secret.source.system, secret.source.place.as_ref(), part);
+        let first = secret.source.part().ok_or_else(no_part)?;
+        // Until they say otherwise, programs log in with the first.
+        let (source, former) = match (first, secret.source.alternate.clone()) {
+            (Part::Source { account }, Some(next)) => {
+                (checking(Part::Source { account: next })?, Some(checking(Part::Former { account })?))
+            }
+            (first, _) => (checking(first)?, None),
+        };
+        let consumers = secret.consumers.iter().map(|c| at(&c.system, c.place.as_ref(), c.part().ok_or_else(no_part)?));
+        let (consumers, overlap) = (consumers.collect::<Result<_, Fault>>()?, secret.overlap);
+        Ok(Rotation { name: name.clone(), why, source, former, consumers, overlap })
     }
 
     /// The accounts and steps of the secrets that `person` may know, for a draft: place, account, and steps with their stage.
@@ -241,15 +366,13 @@ impl Engine {
         let mut drafts = Vec::new();
         for rotation in self.known_to(person, memberships, could_read).into_iter().flatten() {
             let stage = playbook.and_then(|playbook| stage_for(playbook, &*rotation.source.connector));
-            let steps = match stage {
-                Some(stage) => rotation
-                    .steps(&rotation.door(Some(person)).id)
-                    .into_iter()
-                    .map(|step| (stage.clone(), step))
-                    .collect(),
+            let mut steps = match stage {
+                Some(stage) => rotation.steps().into_iter().map(|step| (stage.clone(), step)).collect(),
                 None => Vec::new(),
             };
-            drafts.push((rotation.account(Some(person)), steps));
+            for account in rotation.accounts(Some(person)) {
+                drafts.push((account, std::mem::take(&mut steps)));
+            }
         }
         drafts
     }

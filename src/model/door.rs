@@ -34,6 +34,8 @@ pub enum DoorKind {
     Membership,
     /// A password of a program's account that the holder may know.
     SharedSecret,
+    /// A bearer credential that stands for an account, such as an AppRole SecretID; the object is the name it is listed by, never itself.
+    Token,
 }
 
 impl std::fmt::Display for DoorKind {
@@ -47,6 +49,7 @@ impl std::fmt::Display for DoorKind {
             Self::Job => "job",
             Self::Membership => "membership",
             Self::SharedSecret => "shared-secret",
+            Self::Token => "token",
         })
     }
 }

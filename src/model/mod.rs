@@ -6,7 +6,10 @@ mod door;
 mod event;
 mod fault;
 mod finding;
+mod health;
 mod mail;
+mod part;
+mod period;
 mod person;
 mod run;
 mod secret;
@@ -20,13 +23,13 @@ pub use door::{Door, DoorId, DoorKind};
 pub use event::{Actor, Clocks, Event, InputDigest, LookAt, Record, RunId, RunRequest, SecretAsked, Subject};
 pub use fault::{Fault, FaultKind};
 pub use finding::{Finding, FindingKind};
+pub use health::{Asker, HealthChecks, HttpCheck, TcpCheck};
 pub use mail::MailAddress;
+pub use part::{KeptFile, KeptPath, KeyFormat, KeyPart, KeyPath, Part, PartKind, SecretConsumer, SecretSource};
+pub use period::Period;
 pub use person::{Fingerprint, Person, PersonId, WorkerStatus};
 pub use run::{Closing, DoorState, PlaceState, RunState, SecretState, StepProgress, StepState, Waiver};
-pub use secret::{
-    CouldRead, KeyFormat, KeyPart, KeyPath, KnownTo, Part, PartKind, Phase, SealedId, SecretConsumer, SecretName,
-    SecretRef, SecretSource, Seen, SharedSecret, Which,
-};
+pub use secret::{CouldRead, KnownTo, Phase, SealedId, SecretName, SecretRef, Seen, SharedSecret, Which};
 pub use step::{Action, BY_HAND, Chain, Evidence, Outcome, Restored, Step, StepId, Undo};
 pub use sweep::{SweepFinding, SweepKind, SweepPerson, SweepPlace, SweepRequest, SweepSeen, SweepState, SweepVerdict};
 pub use verdict::{Look, Proof, Residual, RunVerdict, Verdict};

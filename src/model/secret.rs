@@ -1,6 +1,6 @@
 //! References to secrets, and secrets that are shared. Values travel as `secrecy::SecretString` and are never part of the model.
 
-use super::{Person, PlaceId, SystemName};
+use super::{Period, Person, PlaceId, SecretConsumer, SecretSource};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -49,114 +49,13 @@ pub struct SharedSecret {
     pub consumers: Vec<SecretConsumer>,
     /// Who may know it: when one of them leaves, it is rotated.
     pub known_to: KnownTo,
-}
-
-/// The account whose password it is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct SecretSource {
-    /// The system, by its name in this file.
-    pub system: SystemName,
-    /// The server that takes the change; needed where the system has more than one.
+    /// `offboard serve` rotates it when its value is so old, such as `90d`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub place: Option<String>,
-    /// The account as the system calls it.
-    pub account: String,
-}
-
-/// How a file with a key is written. docs/secrets.md says what of each is understood.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum KeyFormat {
-    /// `KEY=value`, as shells and systemd read it.
-    #[default]
-    Env,
-    /// `[section]` and `key = value`.
-    Ini,
-    /// YAML, one document.
-    Yaml,
-    /// JSON.
-    Json,
-    /// As Java reads it.
-    Properties,
-}
-
-/// The way to one value in a file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged)]
-pub enum KeyPath {
-    /// The key; in INI, YAML and JSON the way to it, with dots between its parts.
-    Dotted(String),
-    /// The way, part by part: for keys that have dots themselves.
-    Parts(Vec<KeyPart>),
-}
-
-/// One part of the way to a value.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged)]
-pub enum KeyPart {
-    /// A key, or a section.
-    Name(String),
-    /// An item of a list, from 0; or a key that is a number.
-    Number(u32),
-}
-
-impl std::fmt::Display for KeyPart {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Name(name) => f.write_str(name),
-            Self::Number(number) => write!(f, "{number}"),
-        }
-    }
-}
-
-impl std::fmt::Display for KeyPath {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Dotted(key) => f.write_str(key),
-            Self::Parts(parts) => {
-                let parts: Vec<String> = parts.iter().map(ToString::to_string).collect();
-                f.write_str(&parts.join("."))
-            }
-        }
-    }
-}
-
-/// A key in a file, and the program that reads it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct SecretConsumer {
-    /// The system, by its name in this file.
-    pub system: SystemName,
-    /// The host, as the system names it.
-    pub place: String,
-    /// The file: an absolute path on the host.
-    pub file: String,
-    /// How the file is written: `env` if it is not said.
-    #[serde(default)]
-    pub format: KeyFormat,
-    /// The key in the file, such as `PGPASSWORD`. In INI, YAML and JSON the way to it: `database.password`, or a list of its parts. A number is an item of a list.
-    pub key: KeyPath,
-    /// The command that makes the program read the file again: a list, no shell.
-    pub reload: Vec<String>,
-    /// The command that succeeds when the program works: a list, no shell.
-    pub health: Vec<String>,
-    /// Addresses from which the program logs in, where they are not the host's own: behind NAT, by a pooler.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub from: Vec<std::net::IpAddr>,
-}
-
-impl SecretConsumer {
-    /// The way to the value, part by part.
-    pub fn path(&self) -> Vec<String> {
-        match (&self.key, self.format) {
-            (KeyPath::Parts(parts), _) => parts.iter().map(ToString::to_string).collect(),
-            (KeyPath::Dotted(key), KeyFormat::Env | KeyFormat::Properties) => vec![key.clone()],
-            (KeyPath::Dotted(key), KeyFormat::Ini | KeyFormat::Yaml | KeyFormat::Json) => {
-                key.split('.').map(str::to_string).collect()
-            }
-        }
-    }
+    pub rotate_after: Option<Period>,
+    /// For so long after the source takes the new value, what the old one has opened for its programs may go on, such as `5m`; until they
+    /// all work with the new one if it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overlap: Option<Period>,
 }
 
 /// Who may know a secret, besides those who could read it where it is kept. Any of the three is enough.
@@ -254,46 +153,6 @@ impl CouldRead {
     }
 }
 
-/// What a participant of a rotation is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum PartKind {
-    /// It checks the value.
-    Source,
-    /// It logs in with the value.
-    Consumer,
-}
-
-/// One participant of a rotation, at one place.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Part {
-    /// The account whose password the secret is.
-    Source {
-        /// As the system calls it.
-        account: String,
-    },
-    /// The program that logs in with it.
-    Consumer(SecretConsumer),
-}
-
-impl Part {
-    /// What it is.
-    pub fn kind(&self) -> PartKind {
-        match self {
-            Self::Source { .. } => PartKind::Source,
-            Self::Consumer(_) => PartKind::Consumer,
-        }
-    }
-
-    /// What of the place it is about: the account, or the file and the key.
-    pub fn object(&self) -> (&str, String) {
-        match self {
-            Self::Source { account } => (account, String::new()),
-            Self::Consumer(consumer) => (&consumer.file, consumer.key.to_string()),
-        }
-    }
-}
-
 /// The four phases of a rotation. Each is begun only when the one before is done by every participant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -336,6 +195,9 @@ pub struct Seen {
     /// Consumer, at `create`: the addresses that its logins come from.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<String>,
+    /// Consumer, at `create`, where two accounts alternate: the one that it logs in with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
     /// Source, at `create`: a keyed digest of what was stored there, to tell whether anybody has changed it since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<String>,
@@ -350,7 +212,9 @@ impl Seen {
         if !later.addresses.is_empty() {
             self.addresses.clone_from(&later.addresses);
         }
-        for (kept, new) in [(&mut self.before, &later.before), (&mut self.mark, &later.mark)] {
+        for (kept, new) in
+            [(&mut self.before, &later.before), (&mut self.mark, &later.mark), (&mut self.user, &later.user)]
+        {
             if new.is_some() {
                 kept.clone_from(new);
             }

@@ -175,6 +175,7 @@ impl Page<'_> {
             DoorKind::Job => "Scheduled jobs",
             DoorKind::Membership => "Membership",
             DoorKind::SharedSecret => "Shared secret",
+            DoorKind::Token => "Token",
         }
     }
 

@@ -5,12 +5,11 @@
 //! nothing of ours is imported but the model.
 
 mod mistake;
-mod period;
 mod text;
 mod words;
 pub mod yaml;
 
+pub use crate::model::Period;
 pub use mistake::{Mistake, Mistakes, Severity};
-pub use period::Period;
 pub use text::{Spot, Text};
 pub use words::{choices, did_you_mean, is_unprintable, printable};

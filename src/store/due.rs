@@ -31,14 +31,16 @@ pub enum Kind {
     Retry,
     /// A sweep by its schedule; the subject is the playbook.
     Sweep,
+    /// A shared secret is rotated, because of its age.
+    Rotate,
     /// The report of a run is written that has ended: it was cut off in between, or the report could not be written.
     Report,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 7] =
-        [Self::Start, Self::Resume, Self::Prepare, Self::Look, Self::Retry, Self::Sweep, Self::Report];
+    pub const ALL: [Self; 8] =
+        [Self::Start, Self::Resume, Self::Prepare, Self::Look, Self::Retry, Self::Sweep, Self::Rotate, Self::Report];
 
     /// Its name, as it is kept.
     pub fn name(self) -> &'static str {
@@ -49,6 +51,7 @@ impl Kind {
             Self::Look => "look",
             Self::Retry => "retry",
             Self::Sweep => "sweep",
+            Self::Rotate => "rotate",
             Self::Report => "report",
         }
     }
@@ -67,7 +70,7 @@ impl std::fmt::Display for Kind {
 /// Something to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Due {
-    /// The run; of a sweep the playbook.
+    /// The run; of a sweep the playbook; of a rotation by age `secret` and its name.
     pub subject: String,
     /// What.
     pub kind: Kind,

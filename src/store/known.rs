@@ -4,7 +4,7 @@
 //! Besides, what the roster was seen to say, and which process serves.
 
 use super::{Keep, Store, millis, time};
-use crate::model::{Fault, PersonId, RunId};
+use crate::model::{Fault, PersonId, RunId, SecretName};
 use jiff::Timestamp;
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
@@ -13,7 +13,7 @@ use std::collections::HashMap;
 pub(super) const TABLE: &str = "\
 CREATE TABLE IF NOT EXISTS known (
   run TEXT PRIMARY KEY, records INTEGER NOT NULL, person TEXT NOT NULL, phase TEXT NOT NULL, by_roster INTEGER NOT NULL,
-  ends INTEGER, due INTEGER, started INTEGER) STRICT, WITHOUT ROWID";
+  ends INTEGER, due INTEGER, started INTEGER, rotated TEXT NOT NULL DEFAULT '[]') STRICT, WITHOUT ROWID";
 pub(super) const INDEX: &str = "CREATE INDEX IF NOT EXISTS known_person ON known (person)";
 pub(super) const SEEN: &str = "CREATE TABLE IF NOT EXISTS employed (person TEXT PRIMARY KEY) STRICT, WITHOUT ROWID";
 pub(super) const SERVING: &str =
@@ -71,9 +71,11 @@ pub struct Known {
     pub due: Option<Timestamp>,
     /// When work began.
     pub started: Option<Timestamp>,
+    /// The shared secrets that it has rotated, and when each source took the new value; nothing, where it has stopped half way.
+    pub rotated: Vec<(SecretName, Option<Timestamp>)>,
 }
 
-const COLUMNS: &str = "SELECT run, records, person, phase, by_roster, ends, due, started FROM known";
+const COLUMNS: &str = "SELECT run, records, person, phase, by_roster, ends, due, started, rotated FROM known";
 
 impl Store {
     /// Keeps what is known of a run; what is due for it stays as it is.
@@ -119,6 +121,16 @@ impl Store {
             runs.entry(known.person.clone()).or_default().push(known);
         }
         Ok(runs)
+    }
+
+    /// Every run that has rotated shared secrets, or has stopped half way.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn rotations(&self) -> Result<Vec<Known>, Fault> {
+        let query = sqlx::query(sqlx::AssertSqlSafe(format!("{COLUMNS} WHERE rotated <> '[]' ORDER BY run")));
+        let rows = query.fetch_all(&self.reading).await.map_err(|e| self.fault(&e))?;
+        rows.iter().map(known).collect::<Result<_, _>>().map_err(|e| self.fault(&e))
     }
 
     /// Remembers who works here by the roster, and says who did when it was last seen.
@@ -174,8 +186,8 @@ impl Store {
 pub(super) async fn know_in(connection: &mut SqliteConnection, known: &Known) -> Result<(), sqlx::Error> {
     // A row that is right is not written.
     sqlx::query(
-        "INSERT OR REPLACE INTO known (run, records, person, phase, by_roster, ends, due, started)
-         SELECT * FROM (VALUES ($1, $2, $3, $4, $5, $6, $7, $8)) EXCEPT SELECT * FROM known WHERE run = $1",
+        "INSERT OR REPLACE INTO known (run, records, person, phase, by_roster, ends, due, started, rotated)
+         SELECT * FROM (VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)) EXCEPT SELECT * FROM known WHERE run = $1",
     )
     .bind(&known.run.0)
     .bind(known.records.cast_signed())
@@ -185,6 +197,7 @@ pub(super) async fn know_in(connection: &mut SqliteConnection, known: &Known) ->
     .bind(known.ends.map(millis))
     .bind(known.due.map(millis))
     .bind(known.started.map(millis))
+    .bind(rotations(known))
     .execute(connection)
     .await
     .map(|_| ())
@@ -193,6 +206,35 @@ pub(super) async fn know_in(connection: &mut SqliteConnection, known: &Known) ->
 /// As the roster compares identifiers: without regard to the case of ASCII letters.
 fn folded(person: &PersonId) -> String {
     person.0.to_ascii_lowercase()
+}
+
+/// A table from before there was `rotated` gets it, and every run is read again.
+pub(super) async fn add_rotated(store: &Store) -> Result<(), Fault> {
+    let has_it = "SELECT EXISTS (SELECT 1 FROM pragma_table_info('known') WHERE name = 'rotated')";
+    let has_it = async |tx: &mut SqliteConnection| sqlx::query_scalar::<_, bool>(has_it).fetch_one(tx).await;
+    let known = async { has_it(&mut *store.reading.acquire().await?).await };
+    if known.await.map_err(|e| store.fault(&e))? {
+        return Ok(());
+    }
+    let add = async |tx: &mut SqliteConnection| {
+        // Another process may have been quicker.
+        if !has_it(&mut *tx).await? {
+            sqlx::query("ALTER TABLE known ADD COLUMN rotated TEXT NOT NULL DEFAULT '[]'").execute(&mut *tx).await?;
+            sqlx::query("UPDATE known SET records = 0").execute(tx).await?;
+        }
+        Ok(())
+    };
+    store.change(Keep::Synced, add).await
+}
+
+fn rotations(known: &Known) -> String {
+    let rows: Vec<_> = known.rotated.iter().map(|(name, at)| (name, at.map(millis))).collect();
+    serde_json::to_string(&rows).unwrap_or_else(|_| "[]".into())
+}
+
+fn rotated(text: &str) -> Vec<(SecretName, Option<Timestamp>)> {
+    let rows: Vec<(SecretName, Option<i64>)> = serde_json::from_str(text).unwrap_or_default();
+    rows.into_iter().map(|(name, at)| (name, at.map(time))).collect()
 }
 
 fn known(row: &SqliteRow) -> Result<Known, sqlx::Error> {
@@ -208,5 +250,6 @@ fn known(row: &SqliteRow) -> Result<Known, sqlx::Error> {
         ends: at(5)?,
         due: at(6)?,
         started: at(7)?,
+        rotated: rotated(row.try_get(8)?),
     })
 }

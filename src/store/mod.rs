@@ -120,6 +120,7 @@ impl Store {
             sqlx::query(table).execute(&store.writing).await.map_err(|e| store.fault(&e))?;
         }
         due::add_hour(&store).await?;
+        known::add_rotated(&store).await?;
         Ok(store)
     }
 

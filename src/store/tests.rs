@@ -1,7 +1,7 @@
 //! The store, on real files. What is counted here is what must never be done twice or lost.
 
 use super::*;
-use crate::model::{PersonId, RunId};
+use crate::model::{PersonId, RunId, SecretName};
 
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + seconds).unwrap()
@@ -112,6 +112,29 @@ async fn a_store_from_before_hours_were_kept_goes_on() {
 }
 
 #[tokio::test]
+async fn a_store_from_before_rotations_were_kept_reads_every_run_again() {
+    let (folder, store) = store().await;
+    let known = Known {
+        run: RunId("7F3K".into()),
+        records: 3,
+        person: PersonId("e1042".into()),
+        phase: Phase::Begun,
+        by_roster: false,
+        ends: None,
+        due: None,
+        started: Some(at(5)),
+        rotated: vec![(SecretName("portal".into()), Some(at(6))), (SecretName("other".into()), None)],
+    };
+    store.learn(&[(known.clone(), vec![])], None).await.unwrap();
+    assert_eq!(store.rotations().await.unwrap(), [known]);
+    sqlx::query("ALTER TABLE known DROP COLUMN rotated").execute(&store.writing).await.unwrap();
+    store.close().await;
+    let store = Store::open(folder.path()).await.unwrap();
+    assert_eq!(store.known_lengths().await.unwrap()[&RunId("7F3K".into())], 0);
+    assert_eq!(store.rotations().await.unwrap(), []);
+}
+
+#[tokio::test]
 async fn only_what_is_made_again_may_be_lost_with_the_power() {
     let (_folder, store) = store().await;
     let synced =
@@ -172,6 +195,7 @@ async fn runs_are_known_by_person_without_regard_to_case() {
         ends: Some(at(5)),
         due: None,
         started: None,
+        rotated: vec![(SecretName("portal".into()), None)],
     };
     store.learn(&[(known.clone(), vec![])], None).await.unwrap();
     let withdrawn = Known { records: 4, phase: Phase::Withdrawn, ..known.clone() };

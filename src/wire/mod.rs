@@ -3,7 +3,9 @@
 pub mod address;
 pub mod fleet;
 pub mod guarded;
+pub mod http;
 pub mod ldap;
+pub mod reach;
 pub mod resp;
 pub mod secret;
 pub mod shell;

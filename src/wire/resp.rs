@@ -278,7 +278,7 @@ impl Session {
         };
         let mut command = redis::cmd("AUTH");
         command.arg(&self.user).arg(self.password.expose_secret());
-        match live.connection.send_packed_command(&command).await {
+        match live.connection.send_packed_command(&command).await.and_then(Value::extract_error) {
             Ok(_) => Ok(live),
             Err(error) => {
                 let mut failure = Failure::from(error);
@@ -304,7 +304,8 @@ impl Session {
         let timeout = self.timeout;
         let Some(live) = self.live.as_mut() else { return Err(no_answer(timeout)) };
         let result = match tokio::time::timeout(timeout, live.connection.send_packed_command(&command)).await {
-            Ok(result) => result.map(Reply::from).map_err(Failure::from),
+            // The library hands an error over as a value.
+            Ok(result) => result.and_then(Value::extract_error).map(Reply::from).map_err(Failure::from),
             Err(_) => Err(no_answer(timeout)),
         };
         // A connection that broke, or whose answer is still to come, is no longer used.

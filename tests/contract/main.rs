@@ -8,5 +8,7 @@ mod lab;
 mod ldap;
 mod openvpn;
 mod postgres;
+mod redis;
 mod ssh;
 mod suite;
+mod vault;

@@ -1,4 +1,5 @@
 use offboard::config::{Clock, Config, schema, template};
+use offboard::model::{Asker, HealthChecks, Part};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -71,7 +72,7 @@ fn folder(yaml: &str) -> TempDir {
     write("offboard.yaml", yaml, 0o600);
     write("roster.csv", ROSTER, 0o644);
     write("ca.pem", CA, 0o644);
-    for name in ["ldap", "ldap-control", "postgres", "postgres-control", "smtp"] {
+    for name in ["ldap", "ldap-control", "postgres", "postgres-control", "redis", "redis-control", "smtp"] {
         write(&format!("secrets/{name}"), "hunter2\n", 0o600);
     }
     let key = folder.path().join("secrets/fleet_ed25519");
@@ -208,12 +209,55 @@ of_secrets! {
     command_as_one_text: "reload: [systemctl, reload, portal]" => "reload: systemctl reload portal",
     the_same_key_twice: "    known-to" => "      - { system: fleet, place: web1.example.test, file: /etc/portal.env, key: PGPASSWORD, reload: [a], health: [b] }\n    known-to",
     two_secrets_of_one_account: "secrets:\n" => "secrets:\n  a-first: { source: { system: billing, account: portal_app }, consumers: [{ system: fleet, place: web1.example.test, file: /x, key: K, reload: [a], health: [b] }], known-to: { people: [E1042] } }\n",
+    source_that_is_two_things: "account: portal_app" => "account: portal_app, file: /etc/portal.key, key: TOKEN",
+    source_that_is_nothing: ", account: portal_app" => "",
+    account_with_a_key: "account: portal_app" => "account: portal_app, key: TOKEN",
+    source_file_without_a_key: "{ system: billing, account: portal_app }" => "{ system: fleet, place: web1.example.test, file: /etc/portal.key }",
+    consumer_that_is_two_things: "key: PGPASSWORD" => "path: kv/portal, key: PGPASSWORD",
+    consumer_that_is_nothing: "file: /etc/portal.env, " => "",
+    consumer_without_a_host: "place: web1.example.test, " => "",
+    consumer_with_a_path_where_none_is: "place: web1.example.test, file: /etc/portal.env" => "path: kv/portal",
+    health_without_a_check: "health: [true]" => "health: {}",
+    health_with_an_unknown_check: "health: [true]" => "health: { http: { url: http://127.0.0.1/, statu: 200 } }",
+    health_that_is_a_word: "health: [true]" => "health: login",
+    health_of_no_address: "health: [true]" => "health: { http: { url: 127.0.0.1:8080 } }",
+    health_of_no_port: "health: [true]" => "health: { tcp: { to: 127.0.0.1 } }",
+    health_without_a_ca: "health: [true]" => "health: { http: { url: https://portal.example.test/ } }",
+    health_with_a_ca_that_is_not_there: "health: [true]" => "health: { http: { url: https://portal.example.test/, ca: other.pem } }",
+    health_with_an_odd_status: "health: [true]" => "health: { http: { url: http://127.0.0.1/, status: 20 } }",
     secret_without_consumers: "    consumers:\n      - { system: fleet, place: web1.example.test, file: /etc/portal.env, key: PGPASSWORD, reload: [systemctl, reload, portal], health: [true] }\n" => "    consumers: []\n",
     secret_known_to_nobody: "known-to: { people: [E1042] }" => "known-to: {}",
     secret_known_to_an_empty_list: "known-to: { people: [E1042] }" => "known-to: { people: [E1042], departments: [] }",
     secret_known_to_a_stranger: "people: [E1042]" => "people: [E1042, E1024]",
     secret_with_a_value: "key: PGPASSWORD" => "key: PGPASSWORD, value: hunter2",
     name_of_a_secret: "portal-db:" => "portal db:",
+    overlap_of_a_day: "    known-to" => "    overlap: 1d\n    known-to",
+    alternate_without_a_user_key: "account: portal_app" => "account: portal_app, alternate: portal_green",
+    user_key_without_an_alternate: "key: PGPASSWORD" => "key: PGPASSWORD, user-key: PGUSER",
+    alternate_that_is_no_other: "account: portal_app }\n    consumers:\n      - { system: fleet, place: web1.example.test, file: /etc/portal.env, key: PGPASSWORD" => "account: portal_app, alternate: portal_app }\n    consumers:\n      - { system: fleet, place: web1.example.test, file: /etc/portal.env, key: PGPASSWORD, user-key: PGUSER",
+}
+
+#[test]
+fn every_check_of_a_program_is_read() {
+    let health = "health: { command: [systemctl, is-active, portal], login: true, tcp: { to: 127.0.0.1:8080, by: host }, \
+                  http: { url: https://portal.example.test/health, status: 204, ca: ca.pem, by: here } }";
+    let folder = folder(&(GOOD.to_string() + &SECRET.replace("health: [true]", health)));
+    let config = load(&folder).unwrap();
+    assert!(config.connectors().is_ok());
+    let secret = config.secrets.values().next().unwrap();
+    let Some(Part::Consumer(kept)) = secret.consumers[0].part() else { panic!("it is a file") };
+    assert_eq!(kept.health.command, ["systemctl", "is-active", "portal"]);
+    assert!(kept.health.login);
+    let (http, tcp) = (kept.health.http.unwrap(), kept.health.tcp.unwrap());
+    assert_eq!((http.status, http.ca, http.by), (204, Some(folder.path().join("ca.pem")), Some(Asker::Here)));
+    assert_eq!((tcp.to.as_str(), tcp.by), ("127.0.0.1:8080", Some(Asker::Host)));
+    // The list of old still means a command.
+    let written = serde_json::to_value(&secret.consumers[0].health).unwrap();
+    assert_eq!(serde_json::from_value::<HealthChecks>(written).unwrap().command, ["systemctl", "is-active", "portal"]);
+    assert_eq!(
+        serde_json::from_str::<HealthChecks>(r#"["true"]"#).unwrap(),
+        HealthChecks { command: vec!["true".into()], ..HealthChecks::default() }
+    );
 }
 
 #[test]

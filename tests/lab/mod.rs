@@ -226,10 +226,20 @@ impl Lab {
 
     /// Every secret that offboard itself uses.
     pub fn operator_secrets(&self) -> Vec<String> {
-        ["ldap", "ldap-control", "postgres", "postgres-control", "smtp"]
-            .iter()
-            .map(|name| std::fs::read_to_string(self.root.join("secrets").join(name)).unwrap().trim_end().to_string())
-            .collect()
+        [
+            "ldap",
+            "ldap-control",
+            "postgres",
+            "postgres-control",
+            "smtp",
+            "vault",
+            "vault-control",
+            "redis",
+            "redis-control",
+        ]
+        .iter()
+        .map(|name| std::fs::read_to_string(self.root.join("secrets").join(name)).unwrap().trim_end().to_string())
+        .collect()
     }
 
     /// A copy of the configuration in a folder of its own, without keys and journal.
@@ -290,6 +300,37 @@ impl Lab {
         command.env("PGPASSWORD", password).env("PGSSLMODE", "verify-full").env("PGSSLROOTCERT", ca);
         command.env("PGCONNECT_TIMEOUT", CLIENT_SECONDS.to_string());
         command
+    }
+
+    fn redis_command(&self, server: &str, user: &str, password: &str) -> Command {
+        let mut command = Command::new("redis-cli");
+        command.args(["--tls", "-e", "--no-auth-warning", "-h", &format!("{server}.sunrise.test"), "--user", user]);
+        command.arg("--cacert").arg(self.root.join("ca.pem")).env("REDISCLI_AUTH", password);
+        command
+    }
+
+    /// One command as anybody, by `redis-cli` over TLS.
+    pub fn redis(&self, server: &str, user: &str, password: &str, words: &[&str]) -> Result<String, String> {
+        let output = run(self.redis_command(server, user, password).args(words));
+        let said = text(&output.stdout).trim_end().to_string();
+        let refused = text(&output.stderr).contains("AUTH failed");
+        if output.status.success() && !refused { Ok(said) } else { Err(said + &text(&output.stderr)) }
+    }
+
+    /// The same as the servers' administrator, behind offboard's back.
+    pub fn redis_admin(&self, server: &str, words: &[&str]) -> String {
+        let password = std::fs::read_to_string(self.root.join("secrets/redis-admin")).unwrap();
+        self.redis(server, "admin", password.trim_end(), words).unwrap()
+    }
+
+    /// A connection of the real client. When it is cut, the client tries to log in again.
+    pub fn redis_session(&self, server: &str, user: &str, password: &str) -> LabSession {
+        let client = self.redis_command(server, user, password);
+        // It says only on its standard error that it was cut, and waits.
+        let mut command = Command::new("sh");
+        command.args(["-c", "exec \"$0\" \"$@\" 2>&1"]).arg(client.get_program()).args(client.get_args());
+        command.env("REDISCLI_AUTH", password);
+        session(format!("redis {user}@{server}"), command, "ECHO still-here\n")
     }
 
     /// Whether `ldapwhoami` is let in.
@@ -439,6 +480,53 @@ impl Lab {
         session
     }
 
+    /// `bao`, the Vault's own client, with a token or without; what is secret among the arguments goes by standard input, as `-`.
+    pub fn bao(token: Option<&str>, arguments: &[&str], input: &str) -> Result<String, String> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let program = text(&run(Command::new(root.join("lab/bao")).arg("--check")).stdout);
+        let mut command = Command::new(program.trim_end());
+        command.args(arguments).env("BAO_ADDR", "https://vault.sunrise.test:8200");
+        let lab = PathBuf::from(std::env::var_os("LAB").unwrap());
+        command.env("BAO_CACERT", lab.join("ca.pem")).env("HOME", lab.join("tmp")).env("BAO_MAX_RETRIES", "0");
+        command.env("BAO_TOKEN", token.unwrap_or_default());
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("lab/deps installs bao");
+        let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+        let output = child.wait_with_output().unwrap();
+        if output.status.success() {
+            Ok(text(&output.stdout).trim_end().to_string())
+        } else {
+            Err(text(&output.stderr))
+        }
+    }
+
+    /// The same as the Vault's administrator.
+    pub fn bao_admin(&self, arguments: &[&str]) -> String {
+        let header = std::fs::read_to_string(self.root.join("vault/header")).unwrap();
+        let token = header.trim_end().trim_start_matches("X-Vault-Token: ");
+        Self::bao(Some(token), arguments, "").unwrap_or_else(|why| panic!("bao {arguments:?}: {why}"))
+    }
+
+    /// The person's login by password: the token.
+    pub fn bao_login(&self, user: &str, password: &str) -> Result<String, String> {
+        let path = format!("auth/userpass/login/{user}");
+        Self::bao(None, &["write", "-field=token", &path, "password=-"], password)
+    }
+
+    /// A login by a SecretID of the shared role: the token.
+    pub fn bao_role(&self, secret_id: &str) -> Result<String, String> {
+        Self::bao(None, &["write", "-field=token", "auth/approle/login", "role_id=ci", "secret_id=-"], secret_id)
+    }
+
+    /// Whether a token is alive.
+    pub fn bao_token(token: &str) -> bool {
+        Self::bao(Some(token), &["token", "lookup"], "").is_ok()
+    }
+
     /// The VPN gateway, by its administrator: `lab/seed/gateway.sh`.
     pub fn gateway(&self, arguments: &[&str]) -> String {
         let output = self.on("vpn", &[&["/etc/openvpn/gateway"], arguments].concat());
@@ -487,6 +575,12 @@ impl Lab {
         };
         let line = file.lines().find(|line| line.contains(key)).unwrap_or_else(|| panic!("{file}"));
         line.split('"').nth(quote).unwrap().to_string()
+    }
+
+    /// Ends a service that a test needs no more: each keeps connections to the database open, and there are not many.
+    pub fn close(&self, service: &LabService) {
+        let kill = format!("read -r pid </run/portal-{}.pid && kill $pid", service.name);
+        assert!(self.on(service.host, &["sh", "-ec", &kill]).status.success());
     }
 
     /// Whether the service answers with the number of patients.

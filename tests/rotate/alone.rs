@@ -125,6 +125,7 @@ fn wherever_it_is_killed_resume_ends_it_and_no_second_one_begins() {
         assert!(wrong == 0 && answers > 0, "{point}: {wrong} of {answers} requests failed");
         is_rotated(&lab, &service, &point);
         office.offboard(&["journal", "verify"]).expect(0);
+        lab.close(&service);
     }
 }
 
@@ -200,5 +201,96 @@ fn a_consumer_that_is_not_well_holds_the_finish_up_until_it_is_mended_or_given_u
             all_shut(&office.offboard(&["--json", "resume", run]).expect(0).json());
         }
         is_rotated(&lab, &service, "in the end");
+    }
+}
+
+/// More of what offboard.yaml says of a secret.
+fn say(office: &Office, service: &LabService, line: &str) {
+    office.edit("offboard.yaml", |text| {
+        let at = text.find(&format!("  {}:\n", service.name)).unwrap();
+        let to = at + text[at..].find("    known-to").unwrap();
+        format!("{}    {line}\n{}", &text[..to], &text[to..])
+    });
+}
+
+#[test]
+fn a_server_rotates_what_is_too_old() {
+    let lab = Lab::shared();
+    let knows = lab.active_person();
+    let (service, other) = (lab.service("web1"), lab.service("web1"));
+    let office = office(&lab, &knows, &[&service, &other]);
+    serve_with(&office, "leavers: false");
+    say(&office, &service, "rotate-after: 6s");
+    let runs = |wanted: usize| {
+        let list = office.offboard(&["--json", "list"]).expect(0).json();
+        let ended: Vec<_> = list["runs"].as_array().unwrap().iter().filter(|r| r["ended"] == true).cloned().collect();
+        assert!(ended.iter().all(|r| r["secret"] == service.name.as_str() && r["verdict"] == "shut"), "{list:#}");
+        ended.len() >= wanted
+    };
+    let secrets = || {
+        let listed = office.offboard(&["--json", "secrets"]);
+        let all = listed.json();
+        let of = |service: &LabService| {
+            all["secrets"].as_array().unwrap().iter().find(|s| s["name"] == service.name.as_str()).unwrap().clone()
+        };
+        (of(&service), of(&other), listed.code)
+    };
+    assert_eq!(secrets().0["next"], serde_json::Value::Null, "nobody has seen it yet");
+    let hammer = lab.hammer(&service);
+    let mut server = Server::start(&office);
+    // Its age is not known at first: it counts from now.
+    assert!(secrets().0["next"].is_string());
+    server.wait_for("it is rotated twice", |_| runs(2));
+    assert!(server.stop().success());
+    is_rotated(&lab, &service, "because of its age");
+    assert!(gets_in(&lab, &other, &other.password), "another one, that says nothing of its age");
+    std::thread::sleep(std::time::Duration::from_secs(7));
+    let (ours, theirs, code) = secrets();
+    assert_eq!((&ours["overdue"], &theirs["overdue"], code), (&true.into(), &false.into(), Some(20)), "{ours:#}");
+    let shown = office.offboard(&["secrets"]).expect(20).out;
+    assert!(shown.contains("after 6s: overdue since"), "{shown}");
+    // What was missed is caught up, once; one that was rotated meanwhile is not.
+    let count = office.offboard(&["--json", "list"]).expect(0).json()["runs"].as_array().unwrap().len();
+    all_shut(&rotate(&office, &service).expect(0).json());
+    office.edit("offboard.yaml", |text| text.replace("rotate-after: 6s", "rotate-after: 90d"));
+    let mut server = Server::start(&office);
+    let ours = secrets().0;
+    assert_eq!(ours["overdue"], false, "{ours:#}");
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    assert!(!runs(count + 2), "it was rotated though it is not due");
+    // A shorter age counts at once.
+    office.edit("offboard.yaml", |text| text.replace("rotate-after: 90d", "rotate-after: 1s"));
+    server.wait_for("it is rotated by the new age", |_| runs(count + 2));
+    assert!(server.stop().success());
+    let (answers, wrong) = hammer.stop();
+    assert!(wrong == 0 && answers > 0, "{wrong} of {answers} requests failed");
+}
+
+#[test]
+fn an_overlap_holds_the_finish_back_also_after_a_crash() {
+    let lab = Lab::shared();
+    let knows = lab.active_person();
+    for killed in [false, true] {
+        let service = lab.service("web2");
+        let office = office(&lab, &knows, &[&service]);
+        say(&office, &service, "overlap: 4s");
+        let report = if killed {
+            assert!(killed_at(&office, &service, "rotate::overlap:1"));
+            assert!(lab.answers(&service));
+            let second = rotate(&office, &service).expect(13);
+            assert!(second.err.contains("is half rotated by run"), "{}", second.err);
+            office.offboard(&["--json", "resume", &only_run(&office)]).expect(0).json()
+        } else {
+            rotate(&office, &service).expect(0).json()
+        };
+        all_shut(&report);
+        is_rotated(&lab, &service, "after the overlap");
+        let step = |phase: &str| {
+            let object = format!("{}: {phase}", service.name);
+            report["steps"].as_array().unwrap().iter().find(|s| s["object"] == object.as_str()).unwrap().clone()
+        };
+        let at = |value: &serde_json::Value| value.as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+        let waited = at(&step("finish")["started_at"]).duration_since(at(&step("set")["done_at"]));
+        assert!(waited >= jiff::SignedDuration::from_secs(4), "{waited}");
     }
 }

@@ -14,7 +14,13 @@ fn known_to(secret: &SecretHealth) -> Vec<String> {
 }
 
 /// One secret: never a value.
-pub fn secret(secret: &SecretHealth, last: Option<&(Timestamp, RunId)>, now: Timestamp, style: &Style) -> String {
+pub fn secret(
+    secret: &SecretHealth,
+    last: Option<&(Timestamp, RunId)>,
+    next: Option<&Timestamp>,
+    now: Timestamp,
+    style: &Style,
+) -> String {
     let mut out = format!("{}\n", style.bold(&line(&secret.name.0)));
     let rotated = match last {
         Some((at, run)) => {
@@ -25,6 +31,17 @@ pub fn secret(secret: &SecretHealth, last: Option<&(Timestamp, RunId)>, now: Tim
         None => "never by offboard".into(),
     };
     out.push_str(&format!("  {:<10} {rotated}\n", "rotated"));
+    if let Some(after) = secret.secret.rotate_after {
+        let said = match next {
+            Some(at) if *at <= now => {
+                let since = format!("overdue since {}", text::moment(*at, &style.zone));
+                format!("after {after}: {}", style.toned(Tone::Stuck, &since))
+            }
+            Some(at) => format!("after {after}: on {}", text::moment(*at, &style.zone)),
+            None => format!("after {after}, counted from when offboard serve first sees it"),
+        };
+        out.push_str(&format!("  {:<10} {said}\n", "next"));
+    }
     out.push_str(&format!("  {:<10} {}\n", "known to", line(&known_to(secret).join(", "))));
     out + &stands(secret, style)
 }
@@ -47,8 +64,8 @@ fn stands(secret: &SecretHealth, style: &Style) -> String {
     let mut out = String::new();
     for part in &secret.parts {
         let kind = match part.kind {
-            PartKind::Source => "source",
-            PartKind::Consumer => "consumer",
+            PartKind::Source | PartKind::SourceFile => "source",
+            PartKind::Consumer | PartKind::ConsumerPath => "consumer",
         };
         let well = match &part.fault {
             None => style.toned(Tone::Shut, "well"),

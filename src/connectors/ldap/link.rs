@@ -3,7 +3,7 @@
 use super::Shared;
 use super::find::Swept;
 use super::prove::Policies;
-use crate::connector::{Cx, Health, LastUse, Link, Scope};
+use crate::connector::{Cx, Health, KnownSecret, LastUse, Link, Scope, Taken, Turn};
 use crate::model::{
     Account, Action, Door, DoorKind, Fault, FaultKind, Finding, FindingKind, Look, Outcome, Place, Restored, Step, Undo,
 };
@@ -77,6 +77,8 @@ pub(super) struct DirectoryLink {
     pub(super) swept: Swept,
     /// The password policies that we can see, once they were asked for.
     pub(super) policies: Option<Policies>,
+    /// Values of shared secrets, for looks.
+    pub(super) secrets: Vec<KnownSecret>,
     must_change: bool,
     /// An answer did not come; whatever comes on this connection now may belong to an older question.
     broken: bool,
@@ -106,6 +108,7 @@ impl DirectoryLink {
             findings: Vec::new(),
             swept: Swept::default(),
             policies: None,
+            secrets: Vec::new(),
             must_change,
             broken: false,
         })
@@ -172,6 +175,21 @@ impl DirectoryLink {
     /// A login over a fresh connection.
     pub(super) async fn try_login(&mut self, dn: &str, password: &SecretString) -> Result<Reply, Fault> {
         Session::connect(&self.address, &self.shared.trust, self.timeout).await?.bind(dn, password).await
+    }
+
+    /// The same at a server of one's choice: every one of a directory answers logins for itself.
+    pub(super) async fn try_login_at(&self, at: &Address, dn: &str, password: &SecretString) -> Result<Reply, Fault> {
+        Session::connect(at, &self.shared.trust, self.timeout).await?.bind(dn, password).await
+    }
+
+    /// The directory's other servers.
+    pub(super) fn others(&self) -> Vec<Address> {
+        self.shared.servers.iter().map(|(_, address)| address).filter(|a| **a != self.address).cloned().collect()
+    }
+
+    /// Where this one is.
+    pub(super) fn address(&self) -> &Address {
+        &self.address
     }
 
     /// Proves that logins work at all: the configured control account, or we ourselves, over a fresh connection.
@@ -364,12 +382,23 @@ impl Link for DirectoryLink {
                 (None, DoorKind::Password) => self.look_at_password(door, after, &mut control, cx).await,
                 (None, DoorKind::SshKey) => self.look_at_key(door).await,
                 (None, DoorKind::Membership) => self.look_at_membership(door).await,
+                (None, DoorKind::SharedSecret) => self.look_at_secret(door, &mut control, cx).await,
                 (None, other) => Ok(Look::unproven(format!("a directory has no {other}"))),
             };
             hangs = self.hangs(look.as_ref().err());
             looks.push(look.unwrap_or_else(|fault| Look::unproven(fault.to_string())));
         }
         looks
+    }
+
+    async fn rotate(&mut self, turn: &Turn<'_>, cx: &Cx) -> Result<Taken, Fault> {
+        let taken = self.rotate_password(turn, cx).await;
+        self.hangs(taken.as_ref().err());
+        taken
+    }
+
+    fn keep(&mut self, secrets: Vec<KnownSecret>) {
+        self.secrets = secrets;
     }
 
     async fn restore(&mut self, undo: &[Undo], _cx: &Cx) -> Vec<Result<Restored, Fault>> {

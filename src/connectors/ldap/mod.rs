@@ -1,7 +1,7 @@
 //! OpenLDAP and 389 Directory Server: the password lock, SSH keys and group memberships of a person's entries.
 //!
 //! Each configured server is a place of its own, since each answers logins for itself. Data comes from the server through
-//! [`crate::wire::ldap`]; written are `userPassword` with its lock, `shadowExpire`, `sshPublicKey` and the member attributes of
+//! [`crate::wire::ldap`]; written are `userPassword` with its lock (`rotate.rs`: a shared secret's), `shadowExpire`, `sshPublicKey` and the member attributes of
 //! groups, nothing else. How the lock works and why in this order stands in `lock.rs`, and for operators in
 //! `docs/connectors/ldap.md`.
 
@@ -14,10 +14,12 @@ mod lock;
 mod monitor;
 mod objects;
 mod prove;
+mod rotate;
 
 use crate::connector::{Connector, Cx, Entry, Link, Manifest};
 use crate::model::{
-    Account, Action, Chain, Door, DoorKind, Family, Fault, FaultKind, PersonId, Place, Proof, SecretRef, Step,
+    Account, Action, Chain, Door, DoorKind, Family, Fault, FaultKind, PartKind, PersonId, Place, Proof, SecretRef,
+    Step,
     SystemName,
 };
 use crate::wire::guarded::Access;
@@ -38,7 +40,7 @@ pub static MANIFEST: Manifest = Manifest {
         (DoorKind::SshKey, Proof::ReadBack),
         (DoorKind::Membership, Proof::ReadBack),
     ],
-    rotates: &[],
+    rotates: &[PartKind::Source],
     privileges: &[
         "read the people's entries with userPassword, sshPublicKey and the operational attributes",
         "manage userPassword (a password administrator, so that quality and age rules do not stop a lock)",
@@ -46,6 +48,7 @@ pub static MANIFEST: Manifest = Manifest {
         "write member, uniqueMember, memberUid and sudoUser of the groups",
         "read the pwdPolicy entries, and cn=Connections,cn=Monitor if there is one",
         "no size limit on searches",
+        "for the source of a shared secret: manage userPassword of its entry",
     ],
     not_covered: &[
         "a connection bound before the lock goes on until it is closed: LDAP has no way to end it; with cn=Monitor readable the report counts them",

@@ -43,7 +43,7 @@ impl DirectoryLink {
         if self.policies.is_none() {
             let mut seen = Vec::new();
             for base in self.root.contexts.clone() {
-                let attributes = ["pwdLockout", "pwdMustChange", "pwdSafeModify", "pwdAllowUserChange"];
+                let attributes = ["pwdLockout", "pwdMaxFailure", "pwdMustChange", "pwdSafeModify", "pwdAllowUserChange"];
                 let mut search =
                     self.search(&base, Scope::Subtree, "(objectClass=pwdPolicy)", &attributes, None).await?;
                 while let Some(found) = search.next().await? {
@@ -111,7 +111,7 @@ impl DirectoryLink {
     }
 
     /// An entry that is hidden from us looks like one that is gone. It is gone if we still see what stands beside it.
-    async fn vanished(&mut self, account: &str) -> Result<Look, Fault> {
+    pub(super) async fn vanished(&mut self, account: &str) -> Result<Look, Fault> {
         let reply = format!("there is no entry {account} any more");
         let above = parent_dn(account).unwrap_or_default().to_string();
         let accounts = self.shared().settings.accounts.clone();

@@ -126,6 +126,10 @@ impl Connector for Postgres {
         }
     }
 
+    fn shows_logins(&self) -> bool {
+        true
+    }
+
     async fn open(&self, place: &Place, cx: &Cx) -> Result<Box<dyn Link>, Fault> {
         let what = format!("postgres {}: cannot log in as {:?} at {}", self.system, self.settings.user, place.address);
         let (host, port) = self.places.get(&place.address).cloned().ok_or_else(|| {

@@ -5,7 +5,7 @@
 //! verifier's salt is derived from the run's seed: a second apply finds the very same one and changes nothing.
 //!
 //! Nothing here writes over a value that somebody else has set since `create`: what is stored is compared first, under an advisory lock
-//! that two rotations of one role cannot hold at once.
+//! that two turns of one role cannot hold at once.
 
 use super::apply::{alter, grant_for_alter};
 use super::link::PgLink;
@@ -29,9 +29,13 @@ const FRESH: (Duration, Duration) = (Duration::from_secs(10), Duration::from_mil
 
 /// See [`crate::connector::Link::rotate`].
 pub async fn rotate(link: &mut PgLink, turn: &Turn<'_>, cx: &Cx) -> Result<Taken, Fault> {
-    let Part::Source { account } = turn.part else {
-        return Err(Fault::new(FaultKind::Misconfigured, link.what(format!("{} a consumer", turn.phase)))
-            .because("a PostgreSQL role can be the source of a secret, not a consumer"));
+    let (account, former) = match turn.part {
+        Part::Source { account } => (account, false),
+        Part::Former { account } => (account, true),
+        Part::SourceFile(_) | Part::Consumer(_) | Part::ConsumerPath(_) => {
+            return Err(Fault::new(FaultKind::Misconfigured, link.what(format!("{} a file or a path", turn.phase)))
+                .because("a PostgreSQL role can be the source of a secret, nothing else"));
+        }
     };
     let cannot = format!("{} the password of role {account:?}", turn.phase);
     if link.us.standby {
@@ -56,14 +60,21 @@ pub async fn rotate(link: &mut PgLink, turn: &Turn<'_>, cx: &Cx) -> Result<Taken
             .because("it is offboard's own role, its control, or the bootstrap superuser")
             .hint("another administrator has to change this password by hand"));
     }
-    lock(link, stored.oid, &cannot).await?;
+    let oid = stored.oid;
+    lock(link, oid, &cannot).await?;
     let source = Source { name: account, stored, cannot };
-    match turn.phase {
+    let taken = match turn.phase {
         Phase::Create => create(link, &source, turn).await,
+        // Programs still log in with it.
+        Phase::Set | Phase::Test if former => Ok(Taken::new(Outcome::AlreadyDone)),
+        // Nobody is a consumer of it any more.
+        Phase::Finish if former => set(link, source, &Turn { consumers: &[], ..*turn }, cx).await,
         Phase::Set => set(link, source, turn, cx).await,
         Phase::Test => test(link, &source, turn).await,
         Phase::Finish => finish(link, &source, turn).await,
-    }
+    };
+    unlock(link, oid).await;
+    taken
 }
 
 /// The role, as one turn finds it.
@@ -121,7 +132,7 @@ WHERE r.rolname = $1::text AND u.rolname = session_user";
     Ok(link.session.rows(sql, &values).await?.pop())
 }
 
-/// Holds the role for this connection. Anybody may take any advisory lock, so only one that our own login holds counts.
+/// Holds the role for this turn: the next one may be taken over another connection. Anybody may take any advisory lock, so only one that our own login holds counts.
 async fn lock(link: &mut PgLink, oid: i64, cannot: &str) -> Result<(), Fault> {
     let sql = "
 SELECT to_json(pg_try_advisory_lock($1::bigint::int, ($2::bigint - 2147483648)::int) OR NOT EXISTS (
@@ -135,6 +146,12 @@ SELECT to_json(pg_try_advisory_lock($1::bigint::int, ($2::bigint - 2147483648)::
             .because("another rotation of the same role is at work")
             .hint("wait for it, then: offboard resume")),
     }
+}
+
+/// Lets go of the role. Where that fails the connection is broken, and the server has let go already.
+async fn unlock(link: &mut PgLink, oid: i64) {
+    let sql = "SELECT to_json(pg_advisory_unlock($1::bigint::int, ($2::bigint - 2147483648)::int))::text";
+    let _ = link.session.row::<bool>(sql, &[Value::Int(LOCK), Value::Int(oid)]).await;
 }
 
 async fn role_of(link: &mut PgLink, source: &Source<'_>) -> Result<Role, Fault> {
@@ -278,7 +295,9 @@ async fn test(link: &mut PgLink, source: &Source<'_>, turn: &Turn<'_>) -> Result
     };
     let mark = mark_of(link, source, turn)?;
     let until = Instant::now() + FRESH.0;
-    let mut waiting: Vec<&(String, Vec<String>)> = turn.consumers.iter().collect();
+    // Of a consumer that only keeps the value for others nobody knows where they log in from.
+    let mut waiting: Vec<&(String, Vec<String>)> = turn.consumers.iter().filter(|(_, from)| !from.is_empty()).collect();
+    let count = waiting.len();
     loop {
         let live = backends(&mut link.session, source.stored.oid).await;
         let live = live.map_err(|failure| failure.into_fault(link.what(&source.cannot)))?;
@@ -304,7 +323,7 @@ async fn test(link: &mut PgLink, source: &Source<'_>, turn: &Turn<'_>) -> Result
         }
         sleep(FRESH.1).await;
     }
-    note.push_str(&format!("; consumers that have logged in anew: {}", turn.consumers.len()));
+    note.push_str(&format!("; consumers that have logged in anew: {count}"));
     Ok(Taken::new(Outcome::Done { note }))
 }
 

@@ -103,6 +103,11 @@ async fn end_sessions(link: &mut RedisLink, name: &str, cx: &Cx) -> Result<Outco
             if link.disabled.contains(name) && matches!(disable(link, name, cx).await?, Outcome::Done { .. }) {
                 redone = true;
                 quiet = 0;
+                if Instant::now() > until {
+                    return Err(Fault::new(FaultKind::Busy, link.what(&cannot))
+                        .because("somebody switches it on again and again")
+                        .hint("see who may: ACL LIST, for users with +acl"));
+                }
                 continue;
             }
             quiet += 1;

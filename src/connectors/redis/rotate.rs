@@ -255,31 +255,37 @@ async fn test(link: &mut RedisLink, mut source: Source<'_>, turn: &Turn<'_>) -> 
     let marks = marks(link, &source, turn)?;
     let until = Instant::now() + FRESH.0;
     let mut waiting: Vec<&(String, Vec<String>)> = turn.consumers.iter().collect();
+    let consumers = addresses(turn);
     loop {
+        // A login says nothing of which password it used, and both are good: only when a program has left its old connections does it
+        // work with the new one.
+        let mut old = BTreeSet::new();
         for node in &mut source.nodes {
             let live = clients(node).await.map_err(|failure| link.fault(failure, &source.cannot, "client|list"))?;
             let mark = mark_of(&marks, node);
-            let fresh: BTreeSet<&str> = live
-                .iter()
-                .filter(|client| client.user == source.name && client.id > mark)
-                .map(|client| client.address.as_str())
-                .collect();
-            waiting.retain(|(_, from)| !from.iter().any(|address| fresh.contains(address.as_str())));
+            let (fresh, older): (Vec<&Client>, Vec<&Client>) =
+                live.iter().filter(|client| client.user == source.name).partition(|client| client.id > mark);
+            waiting.retain(|(_, from)| !from.iter().any(|address| fresh.iter().any(|client| client.address == *address)));
+            let theirs = older.iter().filter(|client| consumers.contains(client.address.as_str()));
+            old.extend(theirs.map(|client| client.address.clone()));
         }
-        if waiting.is_empty() {
+        if waiting.is_empty() && old.is_empty() {
             break;
         }
         if Instant::now() > until {
-            let names: Vec<&str> = waiting.iter().map(|(name, _)| name.as_str()).collect();
-            let addresses: Vec<&str> = waiting.iter().flat_map(|(_, from)| from.iter().map(String::as_str)).collect();
+            let seconds = FRESH.0.as_secs();
+            let because = if waiting.is_empty() {
+                let old = presentable(&old.into_iter().collect::<Vec<_>>().join(", "));
+                format!("after {seconds} s connections from before the new value was set are still in use, from {old}")
+            } else {
+                let names: Vec<&str> = waiting.iter().map(|(name, _)| name.as_str()).collect();
+                let from: Vec<&str> = waiting.iter().flat_map(|(_, from)| from.iter().map(String::as_str)).collect();
+                let (names, from) = (names.join(", "), from.join(", "));
+                format!("no login since the new value was set has come from {names} ({from}) within {seconds} s")
+            };
             return Err(failed(
-                format!(
-                    "no login since the new value was set has come from {} ({}) within {} s",
-                    names.join(", "),
-                    addresses.join(", "),
-                    FRESH.0.as_secs()
-                ),
-                "see that its reload command makes it read the file and log in anew; if it comes from another address, name that under `from`; then: offboard resume",
+                because,
+                "see that its reload command makes it read the file, log in anew and drop its old connections (a restart does); if it comes from another address, name that under `from`; then: offboard resume",
             ));
         }
         sleep(FRESH.1).await;

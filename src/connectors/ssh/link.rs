@@ -5,10 +5,11 @@ use super::discover::{Discovery, MOST_KEYS, Sought, note_writers};
 use super::survey::Survey;
 use super::uses::Uses;
 use super::{Fleet, HostAt, watched};
-use crate::connector::{Cx, Health, LastUse, Link, Scope, Taken, Turn};
+use crate::connector::{Cx, Health, KnownSecret, LastUse, Link, Scope, Taken, Turn};
 use crate::model::{
     Account, CouldRead, Door, DoorKind, Fault, FaultKind, Finding, FindingKind, Fingerprint, Look, Outcome, Restored, Step, Undo,
 };
+use crate::wire::reach::{HostPort, Stream};
 use crate::wire::shell::{CallError, Closed, Kept, Login, Script, Shell};
 use async_trait::async_trait;
 use futures::StreamExt;
@@ -80,6 +81,8 @@ pub(super) struct SshLink {
     findings: Vec<Finding>,
     /// Files that hold shared secrets, and who could read them.
     watching: Vec<String>,
+    /// Values of shared secrets, for looks.
+    pub(super) secrets: Vec<KnownSecret>,
     could_read: Vec<CouldRead>,
     /// Until the next call.
     recent: Option<Recent>,
@@ -127,6 +130,7 @@ impl SshLink {
             baseline,
             findings: Vec::new(),
             watching: Vec::new(),
+            secrets: Vec::new(),
             could_read: Vec::new(),
             recent: None,
             uses: None,
@@ -176,6 +180,14 @@ impl SshLink {
                 })
             }
         }
+    }
+
+    /// A connection from this host to another place.
+    ///
+    /// # Errors
+    /// Why there is none, a few words.
+    pub(super) async fn dial(&self, at: &HostPort) -> Result<impl Stream + use<>, String> {
+        self.script.dial(at).await
     }
 
     /// The key files of some accounts, and everything about their state, sessions and jobs. Our own account is always among
@@ -366,15 +378,33 @@ impl Link for SshLink {
         super::apply::apply(self, steps).await
     }
 
-    async fn look(&mut self, doors: &[Door], after: bool, _cx: &Cx) -> Vec<Look> {
-        super::look::look(self, doors, after).await
+    async fn look(&mut self, doors: &[Door], after: bool, cx: &Cx) -> Vec<Look> {
+        let is_secret = |door: &&Door| door.kind == DoorKind::SharedSecret;
+        let others: Vec<Door> = doors.iter().filter(|door| !is_secret(door)).cloned().collect();
+        let looks = match others.is_empty() {
+            true => Vec::new(),
+            false => super::look::look(self, &others, after).await,
+        };
+        let mut looks = looks.into_iter();
+        let mut all = Vec::with_capacity(doors.len());
+        for door in doors {
+            all.push(match is_secret(&door) {
+                true => super::source::look(self, door, cx).await,
+                false => looks.next().unwrap_or_else(|| Look::unproven("the host did not say")),
+            });
+        }
+        all
+    }
+
+    fn keep(&mut self, secrets: Vec<KnownSecret>) {
+        self.secrets = secrets;
     }
 
     async fn restore(&mut self, undo: &[Undo], _cx: &Cx) -> Vec<Result<Restored, Fault>> {
         super::apply::restore(self, undo).await
     }
 
-    async fn rotate(&mut self, turn: &Turn<'_>, _cx: &Cx) -> Result<Taken, Fault> {
-        super::rotate::rotate(self, turn).await
+    async fn rotate(&mut self, turn: &Turn<'_>, cx: &Cx) -> Result<Taken, Fault> {
+        super::rotate::rotate(self, turn, cx).await
     }
 }

@@ -32,6 +32,7 @@ mod rotate;
 #[cfg(test)]
 mod script_tests;
 mod settings;
+mod source;
 mod spellings;
 mod survey;
 mod uses;
@@ -61,7 +62,7 @@ pub static MANIFEST: Manifest = Manifest {
         (DoorKind::Job, Proof::ReadBack),
         (DoorKind::Membership, Proof::ReadBack),
     ],
-    rotates: &[PartKind::Consumer],
+    rotates: &[PartKind::Consumer, PartKind::SourceFile],
     privileges: &[
         "an SSH login by key on every host",
         "root there, or sudo without a password: offboard ALL=(root) NOPASSWD: /bin/sh -s",

@@ -1,4 +1,4 @@
-//! A consumer of a shared secret: a program that reads one key of a file on a host. The key is replaced in a file that takes the old
+//! A consumer of a shared secret, or its source: a program that reads one key of a file on a host. The key is replaced in a file that takes the old
 //! one's place whole, the program is told to read it, and its health is asked.
 //!
 //! Commands are lists of arguments. The value is in none of them: it travels inside the file, over the script's standard input.
@@ -7,9 +7,11 @@ use super::keyfile;
 use super::link::{SshLink, quoted, watch};
 use super::survey::Survey;
 use super::spellings::without;
-use crate::connector::{Taken, Turn};
-use crate::model::{Digest, Fault, FaultKind, Outcome, Part, Phase, SecretConsumer, short_id};
+use crate::connector::{Cx, Taken, Turn};
+use crate::model::{Asker, Digest, Fault, FaultKind, KeptFile, Outcome, Part, Phase, short_id};
+use crate::wire::reach::{self, HostPort, Url};
 use crate::wire::shell::printable;
+use crate::wire::tls::Trust;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use secrecy::{ExposeSecret, SecretString};
 use std::time::Duration;
@@ -21,16 +23,19 @@ const COMMAND: u32 = 60;
 /// What to do about a file that is not understood.
 const MEND: &str = "mend the file by hand, or correct `format` and `key` in offboard.yaml, then: offboard resume";
 /// For how long after a reload the program may take to be healthy, and the pause between two questions.
-const RECOVERY: (Duration, Duration) = (Duration::from_secs(15), Duration::from_millis(200));
+pub(super) const RECOVERY: (Duration, Duration) = (Duration::from_secs(15), Duration::from_millis(200));
+
+/// How long one question to a program's port may take.
+const ASK: Duration = Duration::from_secs(5);
 
 /// See [`crate::connector::Link::rotate`].
-pub(super) async fn rotate(link: &mut SshLink, turn: &Turn<'_>) -> Result<Taken, Fault> {
-    let Part::Consumer(consumer) = turn.part else {
+pub(super) async fn rotate(link: &mut SshLink, turn: &Turn<'_>, cx: &Cx) -> Result<Taken, Fault> {
+    let (Part::Consumer(kept) | Part::SourceFile(kept)) = turn.part else {
         return Err(link
-            .fault(FaultKind::Misconfigured, "cannot be the source of a secret")
-            .because("a host's files are consumers: name the system that checks the value"));
+            .fault(FaultKind::Misconfigured, "takes no such part in a rotation")
+            .because("a host's accounts and paths are no part of one: its files are"));
     };
-    let mut work = Work { link, consumer, turn, read: Vec::new() };
+    let mut work = Work { link, kept, turn, cx, read: Vec::new() };
     match turn.phase {
         Phase::Create => work.create().await,
         Phase::Set => work.set().await,
@@ -40,41 +45,52 @@ pub(super) async fn rotate(link: &mut SshLink, turn: &Turn<'_>) -> Result<Taken,
 }
 
 /// A file as the host has it now.
-struct Held {
+pub(super) struct Held {
     file: Zeroizing<Vec<u8>>,
-    value: SecretString,
+    pub(super) value: SecretString,
+    /// The account's name beside it, where two alternate.
+    user: Option<String>,
     addresses: Vec<String>,
 }
 
-struct Work<'l, 't> {
-    link: &'l mut SshLink,
-    consumer: &'t SecretConsumer,
-    turn: &'t Turn<'t>,
+pub(super) struct Work<'l, 't> {
+    pub(super) link: &'l mut SshLink,
+    pub(super) kept: &'t KeptFile,
+    pub(super) cx: &'t Cx,
+    pub(super) turn: &'t Turn<'t>,
     /// The value that was read last, as it is written and as it is read: nothing that is said may hold it.
-    read: Vec<SecretString>,
+    pub(super) read: Vec<SecretString>,
 }
 
 impl<'t> Work<'_, 't> {
-    fn fault(&self, kind: FaultKind, because: impl std::fmt::Display) -> Fault {
-        let (file, key) = (printable(&self.consumer.file, 200), printable(&self.consumer.key.to_string(), 200));
+    pub(super) fn fault(&self, kind: FaultKind, because: impl std::fmt::Display) -> Fault {
+        let (file, key) = (printable(&self.kept.file, 200), printable(&self.kept.key.to_string(), 200));
         self.link.fault(kind, &format!("cannot {} {key} in {file}", self.turn.phase)).because(because)
     }
 
     async fn create(&mut self) -> Result<Taken, Fault> {
         let held = self.read().await?;
         // What could not be written later must not be found out when the source has the new value.
-        keyfile::try_out(self.consumer.format, &held.file, &self.consumer.path())
+        keyfile::try_out(self.kept.format, &held.file, &self.kept.path())
             .map_err(|why| self.fault(FaultKind::Misconfigured, why).hint(MEND))?;
+        if let Some(path) = self.kept.user_path() {
+            keyfile::try_out(self.kept.format, &held.file, &path)
+                .map_err(|why| self.fault(FaultKind::Misconfigured, format!("the account's name: {why}")).hint(MEND))?;
+        }
         self.is_healthy(Duration::ZERO).await?;
         let mut taken = Taken::new(Outcome::Done { note: "it stands there once, can be replaced, and the program is healthy".into() });
-        let own = self.consumer.from.iter().map(ToString::to_string);
+        let own = self.kept.from.iter().map(ToString::to_string);
         let address = self.link.host.target.address.parse::<std::net::IpAddr>().ok();
         taken.seen.addresses =
             held.addresses.iter().cloned().chain(address.map(|a| a.to_string())).chain(own).collect();
         taken.seen.addresses.sort();
         taken.seen.addresses.dedup();
-        taken.value = Some(held.value);
-        let call = format!("{}WATCHING=", watch(std::slice::from_ref(&self.consumer.file)));
+        taken.seen.user = held.user;
+        match self.turn.part {
+            Part::SourceFile(_) => taken.seen.before = Some(self.try_source(&held.value).await?),
+            _ => taken.value = Some(held.value),
+        }
+        let call = format!("{}WATCHING=", watch(std::slice::from_ref(&self.kept.file)));
         taken.findings = self.link.call(&call, Survey::default()).await?.watched.open_to_all(&self.link.host.place);
         Ok(taken)
     }
@@ -83,9 +99,9 @@ impl<'t> Work<'_, 't> {
         let new = self.new_value()?;
         let held = self.read().await?;
         let mut note = String::new();
-        if held.value.expose_secret() != new.expose_secret() {
+        if held.value.expose_secret() != new.expose_secret() || !self.is_user(&held) {
             // A late set must not write over what somebody has put there since.
-            if self.turn.old.is_none_or(|old| old.expose_secret() != held.value.expose_secret()) {
+            if self.turn.old.is_none_or(|old| old.expose_secret() != held.value.expose_secret()) || held.user != self.turn.seen.user {
                 return Err(self
                     .fault(FaultKind::Protected, "somebody else has changed the value there: it is left as they set it")
                     .hint("compare it with the source; give it the current value by hand, then waive this step"));
@@ -94,7 +110,7 @@ impl<'t> Work<'_, 't> {
             note.push_str("replaced; ");
         }
         // Always: what was written before a crash may not have been read yet.
-        let reload = self.run(&self.consumer.reload).await?;
+        let reload = self.run(&self.kept.reload).await?;
         if reload.status != Some(0) {
             return Err(self
                 .fault(FaultKind::Busy, format!("the reload command ended with {}", reload.words()))
@@ -107,21 +123,27 @@ impl<'t> Work<'_, 't> {
     async fn test(&mut self) -> Result<Taken, Fault> {
         let new = self.new_value()?;
         let held = self.read().await?;
-        if held.value.expose_secret() != new.expose_secret() {
+        if held.value.expose_secret() != new.expose_secret() || !self.is_user(&held) {
             return Err(self
                 .fault(FaultKind::Protected, "somebody else has changed the value there since this run set it")
                 .hint("give it the current value by hand, then waive this step"));
         }
         self.is_healthy(RECOVERY.0).await?;
+        self.takes_new(new, RECOVERY.0).await?;
         Ok(Taken::new(Outcome::Done { note: "healthy with the new value".into() }))
     }
 
     /// The old sessions have ended: a program that had not really taken the new value shows now.
     async fn finish(&mut self) -> Result<Taken, Fault> {
-        let call = format!("secret_clean {} {} </dev/null", quoted(&self.consumer.file), self.tag());
+        let call = format!("secret_clean {} {} </dev/null", quoted(&self.kept.file), self.tag());
         self.answer(&call).await?;
         self.is_healthy(RECOVERY.0).await?;
         Ok(Taken::new(Outcome::Done { note: "healthy after the old sessions have ended".into() }))
+    }
+
+    /// Whether the file names the account that it is to name.
+    fn is_user(&self, held: &Held) -> bool {
+        self.turn.user.is_none() || held.user.as_deref() == self.turn.user
     }
 
     fn new_value(&self) -> Result<&'t SecretString, Fault> {
@@ -130,26 +152,39 @@ impl<'t> Work<'_, 't> {
 
     /// Part of the name of files that are being written beside this one.
     fn tag(&self) -> String {
-        short_id(&["env file", &self.consumer.file])
+        short_id(&["env file", &self.kept.file])
     }
 
-    async fn read(&mut self) -> Result<Held, Fault> {
-        let answer = self.answer(&format!("secret_read {} </dev/null", quoted(&self.consumer.file))).await?;
+    pub(super) async fn read(&mut self) -> Result<Held, Fault> {
+        let answer = self.answer(&format!("secret_read {} </dev/null", quoted(&self.kept.file))).await?;
         let file = Zeroizing::new(
             STANDARD.decode(answer.base64.as_bytes()).map_err(|_| self.fault(FaultKind::Unexpected, "the host's answer is not as expected"))?,
         );
-        let found = keyfile::find(self.consumer.format, &file, &self.consumer.path())
+        let found = keyfile::find(self.kept.format, &file, &self.kept.path())
             .map_err(|why| self.fault(FaultKind::Misconfigured, why).hint(MEND))?;
         let value = SecretString::from(found.value.as_str());
         self.read = vec![SecretString::from(found.raw.as_str()), value.clone()];
-        Ok(Held { file, value, addresses: answer.addresses })
+        let user = match self.kept.user_path() {
+            Some(path) => {
+                let found = keyfile::find(self.kept.format, &file, &path);
+                let found = found
+                    .map_err(|why| self.fault(FaultKind::Misconfigured, format!("the account's name: {why}")).hint(MEND))?;
+                Some(found.value.to_string())
+            }
+            None => None,
+        };
+        Ok(Held { file, value, user, addresses: answer.addresses })
     }
 
     async fn put(&mut self, held: &Held, new: &SecretString) -> Result<(), Fault> {
-        let edited = keyfile::replace(self.consumer.format, &held.file, &self.consumer.path(), new.expose_secret())
+        let mut edited = keyfile::replace(self.kept.format, &held.file, &self.kept.path(), new.expose_secret())
             .map_err(|why| self.fault(FaultKind::Unexpected, why))?;
+        if let (Some(path), Some(user)) = (self.kept.user_path(), self.turn.user) {
+            edited = keyfile::replace(self.kept.format, &edited, &path, user)
+                .map_err(|why| self.fault(FaultKind::Unexpected, why))?;
+        }
         let base64 = Zeroizing::new(STANDARD.encode(&*edited));
-        let (path, tag) = (quoted(&self.consumer.file), self.tag());
+        let (path, tag) = (quoted(&self.kept.file), self.tag());
         let (was, will_be) = (Digest::of(&held.file), Digest::of(&edited));
         let mut call = Zeroizing::new(format!("secret_put {path} {tag} {was} {will_be} <<'END'\n"));
         for at in (0..base64.len()).step_by(76) {
@@ -190,34 +225,85 @@ impl<'t> Work<'_, 't> {
     async fn is_healthy(&mut self, patience: Duration) -> Result<(), Fault> {
         let until = Instant::now() + patience;
         loop {
-            let health = self.run(&self.consumer.health).await?;
-            if health.status == Some(0) {
-                return Ok(());
-            }
+            let Some(why) = self.is_unwell().await? else { return Ok(()) };
             if Instant::now() >= until {
                 let hint = match self.turn.phase {
                     Phase::Create => "nothing was changed; make the program well, or correct `health` in offboard.yaml, then: offboard resume",
                     _ => "both values are kept sealed; make the program well with the value that stands in its file, then: offboard resume",
                 };
-                return Err(self
-                    .fault(FaultKind::Busy, format!("the health check ended with {}", health.words()))
-                    .hint(hint));
+                return Err(self.fault(FaultKind::Busy, format!("the health check {why}")).hint(hint));
             }
             sleep(RECOVERY.1).await;
         }
     }
 
+    /// What the first check that fails says; whether there was a login, the source says.
+    pub(super) async fn is_unwell(&mut self) -> Result<Option<String>, Fault> {
+        let checks = &self.kept.health;
+        if !checks.command.is_empty() {
+            let health = self.run(&checks.command).await?;
+            if health.status != Some(0) {
+                return Ok(Some(format!("ended with {}", health.words())));
+            }
+        }
+        if let Some(check) = &checks.tcp {
+            let at = HostPort::parse(&check.to).map_err(|why| self.fault(FaultKind::Misconfigured, why))?;
+            let made = match check.by {
+                Some(Asker::Here) => reach::dial(&at, ASK).await.map(drop),
+                Some(Asker::Host) | None => self.link.dial(&at).await.map(drop),
+            };
+            if let Err(why) = made {
+                return Ok(Some(format!("got no connection to {at}: {}", printable(&why, 400))));
+            }
+        }
+        if let Some(check) = &checks.http {
+            let url = Url::parse(&check.url).map_err(|why| self.fault(FaultKind::Misconfigured, why))?;
+            let trust = check.ca.as_deref().map(Trust::from_file).transpose()?;
+            let asked = match check.by {
+                Some(Asker::Here) => match reach::dial(&url.at, ASK).await {
+                    Ok(stream) => reach::status(stream, &url, trust.as_ref(), ASK).await,
+                    Err(why) => Err(why),
+                },
+                Some(Asker::Host) | None => match self.link.dial(&url.at).await {
+                    Ok(stream) => reach::status(stream, &url, trust.as_ref(), ASK).await,
+                    Err(why) => Err(why),
+                },
+            };
+            let (wanted, asked_for) = (check.status, printable(&check.url, 200));
+            match asked {
+                Ok(status) if status == wanted => {}
+                Ok(status) => return Ok(Some(format!("of {asked_for} was answered with {status} instead of {wanted}"))),
+                Err(why) => return Ok(Some(format!("of {asked_for} failed: {}", printable(&why, 400)))),
+            }
+        }
+        Ok(None)
+    }
+
     async fn run(&mut self, command: &[String]) -> Result<Ran, Fault> {
-        let words: Vec<String> = command.iter().map(|word| quoted(word)).collect();
+        self.call(&format!("secret_run {COMMAND} {} </dev/null", words(command)), None).await
+    }
+
+    /// Runs a command that reads `value` as one line.
+    pub(super) async fn run_with(&mut self, command: &[String], value: &SecretString) -> Result<Ran, Fault> {
+        let base64 = Zeroizing::new(STANDARD.encode(value.expose_secret()));
+        let call = Zeroizing::new(format!("secret_probe {COMMAND} {} <<'END'\n{}\nEND", words(command), *base64));
+        self.call(&call, Some(value)).await
+    }
+
+    async fn call(&mut self, call: &str, given: Option<&SecretString>) -> Result<Ran, Fault> {
         let mut ran = Ran::default();
-        let call = format!("secret_run {COMMAND} {} </dev/null", words.join(" "));
-        self.link.ask(&call, &mut |line| ran.line(line)).await?;
+        self.link.ask(call, &mut |line| ran.line(line)).await?;
         // A program may complain with the very value in its mouth.
-        for value in self.read.iter().chain(self.turn.old).chain(self.turn.new) {
+        for value in self.read.iter().chain(self.turn.old).chain(self.turn.new).chain(given) {
             ran.said = without(&ran.said, value);
         }
         Ok(ran)
     }
+}
+
+/// A command as words of the shell.
+fn words(command: &[String]) -> String {
+    command.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
 }
 
 /// What the script says of a file.
@@ -252,8 +338,8 @@ impl Answer {
 
 /// How a command ended.
 #[derive(Default)]
-struct Ran {
-    status: Option<u32>,
+pub(super) struct Ran {
+    pub(super) status: Option<u32>,
     said: String,
 }
 
@@ -272,7 +358,7 @@ impl Ran {
         }
     }
 
-    fn words(&self) -> String {
+    pub(super) fn words(&self) -> String {
         let status = self.status.map_or("no status".into(), |status| format!("status {status}"));
         if self.said.is_empty() { status } else { format!("{status}: {}", printable(&self.said, 400)) }
     }

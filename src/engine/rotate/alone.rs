@@ -53,7 +53,7 @@ impl Engine {
     pub async fn draft_rotation(&self, name: &SecretName) -> Result<DraftRotation, Fault> {
         let secret = self.secrets.get(name).ok_or_else(|| self.no_secret(name))?;
         let rotation = self.rotation_of(name, Vec::new())?;
-        let steps = rotation.steps(&rotation.door(None).id);
+        let steps = rotation.steps();
         Ok(DraftRotation { health: self.secret_health(name, secret).await, steps })
     }
 

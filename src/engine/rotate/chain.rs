@@ -3,16 +3,16 @@
 use super::links::{Lent, Links};
 use super::{PHASES, Participant, Rotation, half_rotated, memberships, stage_for};
 use crate::connector::{Cx, KnownSecret, Link, Turn};
-use crate::engine::{Halt, Run, discover};
+use crate::engine::{Halt, Run, Values, discover};
 use crate::model::{
-    Action, Door, DoorId, Event, Fault, FaultKind, Finding, FindingKind, Look, LookAt, Person, Phase, PlaceId, Seen,
-    StepId, StepProgress, Subject, Which,
+    Action, Door, DoorId, Event, Fault, FaultKind, Finding, FindingKind, Look, LookAt, Part, Period, Person, Phase,
+    PlaceId, SecretName, Seen, StepProgress, Subject, Which,
 };
-use futures::future::{join, join_all, try_join_all};
+use futures::future::{join_all, try_join_all};
 use secrecy::{ExposeSecret, SecretString};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// How long the look before may hold the rotation up.
 const LOOK_BEFORE: Duration = Duration::from_secs(4);
@@ -31,9 +31,8 @@ enum Turned {
 
 /// What the chain of one secret needs.
 struct Chain<'a> {
-    rotation: &'a Rotation,
+    rotation: Rotation,
     stage: String,
-    door: Door,
     links: &'a Links,
 }
 
@@ -43,10 +42,18 @@ impl Run<'_> {
         let (subject, memberships, could_read) = self.recorder.read(|s| {
             (s.request.subject.clone(), memberships(s.doors.values().map(|d| &d.door)), s.could_read.clone())
         });
-        match subject {
+        let rotations = match subject {
             Subject::Person(leaver) => self.engine.known_to(&leaver, &memberships, &could_read),
             Subject::Secret(asked) => vec![self.engine.rotation_of(&asked.name, vec![asked.why])],
-        }
+        };
+        // Which of two accounts programs leave is settled once they were asked.
+        let turned = |mut rotation: Rotation| {
+            if let Some(user) = self.recorder.read(|s| rotation.users(s)).into_iter().next() {
+                rotation.turn_to(&user);
+            }
+            rotation
+        };
+        rotations.into_iter().map(|rotation| rotation.map(turned)).collect()
     }
 
     fn leaver(&self) -> Option<Person> {
@@ -72,7 +79,7 @@ impl Run<'_> {
             }
         }
         let (mut staged, mut left) = (Vec::new(), Vec::new());
-        for rotation in &rotations {
+        for rotation in rotations {
             match stage_for(&self.playbook, &*rotation.source.connector) {
                 Some(stage) => staged.push((rotation, stage)),
                 None => left.push(finding(
@@ -87,36 +94,33 @@ impl Run<'_> {
         let places = staged.iter().flat_map(|(rotation, _)| rotation.everybody().map(|p| p.place.id.clone()));
         let links = Links::new(places);
         let leaver = leaver.as_ref();
-        let chains = staged.into_iter().map(|(rotation, stage)| Chain {
-            rotation,
-            stage,
-            door: rotation.door(leaver),
-            links: &links,
-        });
-        try_join_all(chains.map(|chain| async move { self.chain(&chain, leaver).await })).await.map(|_| ())
+        let chains = staged.into_iter().map(|(rotation, stage)| Chain { rotation, stage, links: &links });
+        try_join_all(chains.map(|chain| self.chain(chain, leaver))).await.map(|_| ())
     }
 
     /// One secret, from looking ahead to proof.
-    async fn chain(&self, chain: &Chain<'_>, leaver: Option<&Person>) -> Result<(), Halt> {
-        let (rotation, door) = (chain.rotation, &chain.door);
+    async fn chain(&self, mut chain: Chain<'_>, leaver: Option<&Person>) -> Result<(), Halt> {
         // Another run may be about to set a value of its own: two at once would each take the other's for the old one.
-        let _alone = self.engine.turn_of(&rotation.name).await;
-        if self.recorder.read(|s| !s.doors.contains_key(&door.id)) {
-            self.recorder.record(vec![discover::found(rotation.account(leaver))]).await?;
-        }
-        if self.recorder.read(|s| rotation.left(s, &door.id, &PHASES).is_none()) {
+        let _alone = self.engine.turn_of(&chain.rotation.name).await;
+        let accounts = chain.rotation.accounts(leaver).into_iter();
+        let unknown = self.recorder.read(|s| {
+            accounts.filter(|a| a.doors.iter().any(|door| !s.doors.contains_key(&door.id))).collect::<Vec<_>>()
+        });
+        self.recorder.record(unknown.into_iter().map(discover::found).collect()).await?;
+        if self.recorder.read(|s| chain.rotation.left(s, &PHASES).is_none()) {
             return Ok(());
         }
-        let source_set = rotation.source.step(&rotation.name, Phase::Set, &door.id).id;
         // Once it was begun, the value may be in use: nothing may be looked at or made anew.
-        let begun = self.recorder.read(|s| s.step(&source_set).is_some_and(|s| s.attempts > 0));
-        if !begun && !self.make_ready(chain).await? {
+        let begun = self.recorder.read(|s| chain.rotation.is_begun(s));
+        if !begun && !self.make_ready(&mut chain).await? {
             return Ok(());
         }
+        let (chain, rotation) = (&chain, &chain.rotation);
         fail::fail_point!("rotate::sealed");
         if !self.take(chain, Phase::Set, true).await? || !self.take(chain, Phase::Test, false).await? {
             return Ok(());
         }
+        self.overlap(chain).await;
         if !self.take(chain, Phase::Finish, true).await? {
             return Ok(());
         }
@@ -127,12 +131,25 @@ impl Run<'_> {
         }
     }
 
+    /// Waits before `finish` for as long as was declared, counted from when the source took the new value, also after a crash in between. A clock
+    /// that was set back does not make it longer.
+    async fn overlap(&self, chain: &Chain<'_>) {
+        let Some(overlap) = chain.rotation.overlap.map(Period::duration) else { return };
+        let step = |phase| chain.rotation.step(&chain.rotation.source, phase).id;
+        let (set, finish) = (step(Phase::Set), step(Phase::Finish));
+        let begun = self.recorder.read(|s| s.step(&finish).is_some_and(|s| s.attempts > 0));
+        let set = self.recorder.read(|s| s.step(&set).and_then(|s| s.done_at)).filter(|_| !begun);
+        let Some(set) = set else { return };
+        fail::fail_point!("rotate::overlap");
+        let over = Duration::try_from(self.recorder.now().duration_since(set)).unwrap_or_default();
+        sleep(overlap.saturating_sub(over)).await;
+    }
+
     /// `create` everywhere; then both values are sealed, and the door is looked at while the old one still opens it. Says whether the
     /// rotation may go on.
-    async fn make_ready(&self, chain: &Chain<'_>) -> Result<bool, Halt> {
-        let rotation = chain.rotation;
-        let said =
-            join_all((0..rotation.consumers.len()).map(|index| self.turn(chain, index, Phase::Create, None))).await;
+    async fn make_ready(&self, chain: &mut Chain<'_>) -> Result<bool, Halt> {
+        let index = chain.rotation.consumers.len();
+        let said = join_all((0..index).map(|index| self.turn(chain, index, Phase::Create, None))).await;
         let mut old: Option<SecretString> = None;
         let mut differ = false;
         for turned in said {
@@ -145,24 +162,60 @@ impl Run<'_> {
                 Turned::Failed => return Ok(false),
             }
         }
-        let index = rotation.consumers.len();
-        if differ {
-            let fault = Fault::new(
-                FaultKind::Misconfigured,
-                format!("secret {}: its consumers log in with different values", rotation.name),
-            )
-            .because("they cannot all be the password of one account")
-            .hint("mend the files that have a wrong one, then: offboard resume");
+        let mut strange = None;
+        if chain.rotation.former.is_some() {
+            let users = self.recorder.read(|s| chain.rotation.users(s));
+            differ |= users.len() > 1;
+            strange = users.into_iter().find(|user| !chain.rotation.turn_to(user));
+        }
+        let name = &chain.rotation.name;
+        let wrong = if differ {
+            Some((
+                format!("secret {name}: its consumers log in with different values"),
+                "they cannot all be the password of one account".to_string(),
+                "mend the files that have a wrong one, then: offboard resume",
+            ))
+        } else {
+            strange.map(|user| {
+                (
+                    format!("secret {name}: its consumers log in with another account"),
+                    format!("{user:?} is neither `account` nor `alternate`"),
+                    "correct `source` in offboard.yaml, or the files, then: offboard resume",
+                )
+            })
+        };
+        if let Some((what, because, hint)) = wrong {
+            let fault = Fault::new(FaultKind::Misconfigured, what).because(because).hint(hint);
             self.failed(chain, index, Phase::Create, fault).await?;
             return Ok(false);
         }
-        if !matches!(self.turn(chain, index, Phase::Create, old.as_ref()).await?, Turned::Done(_)) {
+        let alternates = chain.rotation.former.is_some();
+        if alternates {
+            // The consumers' value is that of the account that they leave.
+            match self.turn(chain, index + 1, Phase::Create, old.as_ref()).await? {
+                Turned::Done(_) | Turned::Waived => {}
+                Turned::Failed => return Ok(false),
+            }
+        }
+        let of_source = old.as_ref().filter(|_| !alternates);
+        if !matches!(self.turn(chain, index, Phase::Create, of_source).await?, Turned::Done(_)) {
             return Ok(false);
         }
         let Some(old) = old else { return Ok(false) };
-        let known = self.recorder.unseal_secret(&chain.door.id).await?;
+        let (of_old, of_new) = chain.rotation.old_and_new();
+        if alternates {
+            self.seal(&of_new, None).await?;
+        }
+        self.seal(&of_old, Some(old)).await?;
+        self.look_at_old(chain).await?;
+        Ok(true)
+    }
+
+    /// Seals what is to be set behind a door, unless that is sealed already, and the old value, if it is another one than is known.
+    async fn seal(&self, door: &DoorId, old: Option<SecretString>) -> Result<(), Halt> {
+        let (known_old, known_new) = self.recorder.unseal_secret(door).await?;
         let mut values = Vec::new();
-        let fresh = match known.1 {
+        let fresh = match known_new {
             Some(new) => new,
             None => {
                 let new = self.recorder.fresh_secret()?;
@@ -170,62 +223,75 @@ impl Run<'_> {
                 new
             }
         };
-        if known.0.is_none_or(|known| known.expose_secret() != old.expose_secret()) {
+        if let Some(old) = &old
+            && known_old.as_ref().is_none_or(|known| known.expose_secret() != old.expose_secret())
+        {
             values.push((Which::Old, old.clone()));
         }
-        self.recorder.seal_secret(&chain.door.id, values).await?;
-        self.know(&chain.door.id, Some(old), Some(fresh));
-        self.look_at_old(chain).await?;
-        Ok(true)
+        self.recorder.seal_secret(door, values).await?;
+        self.know(door, old, Some(fresh));
+        Ok(())
     }
 
     /// The look before: containment is over, so it may take its time, but not for ever.
     async fn look_at_old(&self, chain: &Chain<'_>) -> Result<(), Halt> {
-        if self.recorder.read(|s| s.doors.get(&chain.door.id).is_none_or(|d| d.before.is_some() || d.after.is_some())) {
+        let mut doors = chain.rotation.doors(None);
+        self.recorder.read(|s| {
+            doors.retain(|door| s.doors.get(&door.id).is_some_and(|d| d.before.is_none() && d.after.is_none()));
+        });
+        if doors.is_empty() {
             return Ok(());
         }
         let cx = self.engine.cx(self.seed()?);
-        let mut lent = chain.links.lend(&chain.door.place).await;
-        let link = match self.connected(&mut lent, &chain.rotation.source, &cx).await {
+        let source = &chain.rotation.source;
+        let mut lent = chain.links.lend(&source.place.id).await;
+        let link = match self.connected(&mut lent, source, &cx).await {
             Ok(link) => link,
             // Then it is not looked at before; the step that comes next says why.
             Err(Halt::Place(_)) => return Ok(()),
             Err(journal) => return Err(journal),
         };
-        link.keep(self.known_secrets(&chain.door.place));
-        let look = match timeout(LOOK_BEFORE, link.look(std::slice::from_ref(&chain.door), false, &cx)).await {
-            Ok(looks) => looks.into_iter().next().unwrap_or_else(|| Look::unproven("the connector did not say")),
+        link.keep(self.known_secrets(&source.place.id));
+        let looks = match timeout(LOOK_BEFORE, link.look(&doors, false, &cx)).await {
+            Ok(looks) => looks,
             Err(_) => {
                 lent.link = None;
-                Look::unproven("the look took too long")
+                doors.iter().map(|_| Look::unproven("the look took too long")).collect()
             }
         };
-        self.recorder.record(vec![Event::Looked { door: chain.door.id.clone(), at: LookAt::Before, look }]).await
+        let mut looks = looks.into_iter();
+        let said = |_: &Door| looks.next().unwrap_or_else(|| Look::unproven("the connector did not say"));
+        self.looked(doors, LookAt::Before, said).await
     }
 
     /// One phase of everybody: the source first where `in_order`, else all at the same time. Says whether it is done.
     async fn take(&self, chain: &Chain<'_>, phase: Phase, in_order: bool) -> Result<bool, Halt> {
-        let count = chain.rotation.consumers.len();
-        let (source, consumers);
-        let of_consumers = || join_all((0..count).map(|index| self.turn(chain, index, phase, None)));
+        let (all, source) = (chain.rotation.count(), chain.rotation.consumers.len());
+        let of = |numbers: std::ops::Range<usize>| join_all(numbers.map(|index| self.turn(chain, index, phase, None)));
+        let mut turned = Vec::new();
         if in_order {
-            source = self.turn(chain, count, phase, None).await?;
-            if !matches!(source, Turned::Done(_)) {
-                return Ok(false);
+            for index in source..all {
+                let one = self.turn(chain, index, phase, None).await?;
+                if matches!(one, Turned::Failed) || (index == source && !matches!(one, Turned::Done(_))) {
+                    return Ok(false);
+                }
             }
-            consumers = of_consumers().await;
+            turned.extend(of(0..source).await);
         } else {
-            let (first, others) = join(self.turn(chain, count, phase, None), of_consumers()).await;
-            (source, consumers) = (first?, others);
+            turned.extend(of(0..all).await);
         }
-        let mut done = matches!(source, Turned::Done(_));
-        for turned in consumers {
-            done &= !matches!(turned?, Turned::Failed);
+        let mut done = true;
+        for (index, turned) in turned.into_iter().enumerate() {
+            done &= match turned? {
+                Turned::Done(_) => true,
+                Turned::Waived => index != source,
+                Turned::Failed => false,
+            };
         }
         Ok(done)
     }
 
-    /// One turn of one participant, journaled before and after: the consumer of that `index`, or the source after the last. What is done is not done again, but for `create`,
+    /// One turn of one participant, journaled before and after; `index` as in [`Rotation::numbered`]. What is done is not done again, but for `create`,
     /// which looks anew for as long as nothing was set.
     async fn turn(
         &self,
@@ -234,10 +300,10 @@ impl Run<'_> {
         phase: Phase,
         old: Option<&SecretString>,
     ) -> Result<Turned, Halt> {
-        let rotation = chain.rotation;
-        let participant = rotation.consumers.get(index).unwrap_or(&rotation.source);
-        let step = participant.step(&rotation.name, phase, &chain.door.id);
-        if self.recorder.read(|s| participant.is_waived(s, &rotation.name, &chain.door.id)) {
+        let rotation = &chain.rotation;
+        let participant = rotation.numbered(index);
+        let step = rotation.step(participant, phase);
+        if self.recorder.read(|s| rotation.is_waived(s, participant)) {
             return Ok(Turned::Waived);
         }
         let (done, attempt) =
@@ -249,8 +315,7 @@ impl Run<'_> {
             return Ok(Turned::Failed);
         }
         // Past the playbook's limit nothing new is begun; a value that is being set is brought to its end.
-        let source_set = rotation.source.step(&rotation.name, Phase::Set, &chain.door.id).id;
-        let begun = self.recorder.read(|s| s.step(&source_set).is_some_and(|s| s.attempts > 0));
+        let begun = self.recorder.read(|s| rotation.is_begun(s));
         if let (false, Err(fault)) = (begun, self.may_go_on()) {
             self.failed(chain, index, phase, fault).await?;
             return Ok(Turned::Failed);
@@ -268,28 +333,30 @@ impl Run<'_> {
             ])
             .await?;
         fail::fail_point!("rotate::begun");
-        let own = participant.step(&rotation.name, Phase::Create, &chain.door.id).id;
+        let own = rotation.step(participant, Phase::Create).id;
         let (seen, consumers) = self.recorder.read(|s| {
-            let seen = |id: &StepId| s.secrets.get(&chain.door.id).and_then(|secret| secret.seen.get(id)).cloned();
             let consumers: Vec<(String, Vec<String>)> = rotation
                 .consumers
                 .iter()
-                .filter(|p| !p.is_waived(s, &rotation.name, &chain.door.id))
-                .map(|p| {
-                    let id = p.step(&rotation.name, Phase::Create, &chain.door.id).id;
-                    (p.name(), seen(&id).unwrap_or_default().addresses)
-                })
+                .filter(|p| !rotation.is_waived(s, p))
+                .map(|p| (p.name(), rotation.seen(s, p).unwrap_or_default().addresses))
                 .collect();
-            (seen(&own).unwrap_or_default(), consumers)
+            (rotation.seen(s, participant).unwrap_or_default(), consumers)
         });
-        let known = self.known_secrets(&chain.door.place).into_iter().find(|known| known.door == chain.door.id);
-        let (known_old, new) = known.map_or((None, None), |known| (known.old, known.new));
+        let (of_old, of_new) = rotation.old_and_new();
+        let ((known_old, _), (_, new)) = match participant.part {
+            Part::Source { .. } | Part::SourceFile(_) => (self.values(&of_new), self.values(&of_new)),
+            Part::Former { .. } => (self.values(&of_old), self.values(&of_old)),
+            Part::Consumer(_) | Part::ConsumerPath(_) => (self.values(&of_old), self.values(&of_new)),
+        };
+        let (next, _) = rotation.source.part.object();
         let turn = Turn {
             phase,
             secret: &rotation.name,
             part: &participant.part,
             old: old.or(known_old.as_ref()),
             new: new.as_ref().filter(|_| phase != Phase::Create),
+            user: rotation.former.as_ref().filter(|_| phase != Phase::Create).map(|_| next),
             seen: &seen,
             consumers: &consumers,
         };
@@ -305,7 +372,7 @@ impl Run<'_> {
             Ok(taken) => {
                 let mut events = Vec::new();
                 if taken.seen != Seen::default() {
-                    events.push(Event::SecretSeen { door: chain.door.id.clone(), step: own, seen: taken.seen });
+                    events.push(Event::SecretSeen { door: rotation.keeps(participant), step: own, seen: taken.seen });
                 }
                 events.push(Event::StepDone { step: step.id, outcome: taken.outcome });
                 self.recorder.record(events).await?;
@@ -352,9 +419,9 @@ impl Run<'_> {
     }
 
     async fn failed(&self, chain: &Chain<'_>, index: usize, phase: Phase, fault: Fault) -> Result<(), Halt> {
-        let rotation = chain.rotation;
-        let participant = rotation.consumers.get(index).unwrap_or(&rotation.source);
-        let step = participant.step(&rotation.name, phase, &chain.door.id);
+        let rotation = &chain.rotation;
+        let participant = rotation.numbered(index);
+        let step = rotation.step(participant, phase);
         let last = !fault.is_transient();
         if last {
             self.give_step_up(&step.id);
@@ -376,14 +443,10 @@ impl Run<'_> {
 
     /// Says which rotations have stopped half way: what is set, and what is not.
     pub(in crate::engine) async fn note_half_rotated(&self) -> Result<(), Halt> {
-        let leaver = self.leaver();
         let mut findings = Vec::new();
         for rotation in self.rotations().into_iter().flatten() {
-            let door = rotation.door(leaver.as_ref()).id;
             let half = self.recorder.read(|s| {
-                let set = rotation.source.step(&rotation.name, Phase::Set, &door).id;
-                let begun = s.step(&set).is_some_and(|s| s.attempts > 0);
-                let left = rotation.left(s, &door, &PHASES[1..]).filter(|_| begun);
+                let left = rotation.left(s, &PHASES[1..]).filter(|_| rotation.is_begun(s));
                 left.map(|(phase, participant)| (phase, participant.name()))
             });
             if let Some((phase, name)) = half {
@@ -424,9 +487,18 @@ impl Run<'_> {
                     .secrets
                     .get(door)
                     .and_then(|secret| secret.seen.values().find_map(|seen| seen.before.clone())),
+                source: s
+                    .doors
+                    .get(door)
+                    .and_then(|d| self.engine.secrets.get(&SecretName(d.door.object.clone()))?.source.part()),
             })
             .collect()
         })
+    }
+
+    /// The old and the new value of a door, as far as they are known.
+    fn values(&self, door: &DoorId) -> Values {
+        self.secrets.lock().unwrap_or_else(PoisonError::into_inner).get(door).cloned().unwrap_or_default()
     }
 
     fn know(&self, door: &DoorId, old: Option<SecretString>, new: Option<SecretString>) {

@@ -4,7 +4,7 @@ use super::Participant;
 use super::chain::PATIENCE;
 use crate::connector::{Taken, Turn};
 use crate::engine::Engine;
-use crate::model::{Fault, Finding, PartKind, Phase, SecretName, Seen, SharedSecret};
+use crate::model::{Fault, Finding, Part, PartKind, Phase, SecretName, Seen, SharedSecret};
 use futures::future::join_all;
 use secrecy::SecretString;
 
@@ -24,7 +24,7 @@ impl Engine {
             fault: None,
             findings: Vec::new(),
         };
-        let rotation = match self.rotation(name, secret, Vec::new()) {
+        let mut rotation = match self.rotation(name, secret, Vec::new()) {
             Ok(rotation) => rotation,
             Err(fault) => {
                 health.fault = Some(fault);
@@ -34,32 +34,43 @@ impl Engine {
         let ask = async |participant: &Participant, old: Option<&SecretString>| -> Result<Taken, Fault> {
             let mut link = self.open(&*participant.connector, &participant.place, cx).await?;
             let (part, seen) = (&participant.part, &Seen::default());
-            let turn = Turn { phase: Phase::Create, secret: name, part, old, new: None, seen, consumers: &[] };
+            let turn =
+                Turn { phase: Phase::Create, secret: name, part, old, new: None, user: None, seen, consumers: &[] };
             let what = format!("{}: asking {}", participant.place.id, participant.name());
             self.in_time(&what, PATIENCE, link.rotate(&turn, cx)).await?
         };
-        let mut old = None;
+        let (mut old, mut user) = (None, None);
         for (participant, taken) in
             rotation.consumers.iter().zip(join_all(rotation.consumers.iter().map(|p| ask(p, None))).await)
         {
             let fault = match taken {
                 Ok(taken) => {
                     old = taken.value.or(old);
+                    user = taken.seen.user.or(user);
                     health.findings.extend(taken.findings);
                     None
                 }
                 Err(fault) => Some(fault),
             };
-            health.parts.push(PartHealth { kind: PartKind::Consumer, what: participant.name(), fault });
+            health.parts.push(PartHealth { kind: participant.part.kind(), what: participant.name(), fault });
         }
-        let fault = match ask(&rotation.source, old.as_ref()).await {
-            Ok(taken) => {
-                health.findings.extend(taken.findings);
-                None
-            }
-            Err(fault) => Some(fault),
-        };
-        health.parts.insert(0, PartHealth { kind: PartKind::Source, what: rotation.source.name(), fault });
+        if let Some(user) = user {
+            rotation.turn_to(&user);
+        }
+        let mut checking = Vec::new();
+        for participant in rotation.checking() {
+            // Of two accounts that alternate, the consumers' value is that of the one that they leave.
+            let is_theirs = rotation.former.is_none() || matches!(participant.part, Part::Former { .. });
+            let fault = match ask(participant, old.as_ref().filter(|_| is_theirs)).await {
+                Ok(taken) => {
+                    health.findings.extend(taken.findings);
+                    None
+                }
+                Err(fault) => Some(fault),
+            };
+            checking.push(PartHealth { kind: participant.part.kind(), what: participant.name(), fault });
+        }
+        health.parts.splice(0..0, checking);
         health
     }
 }

@@ -5,6 +5,7 @@
 use super::client::Connection;
 use super::printable;
 use crate::model::{Fault, FaultKind};
+use crate::wire::reach::{HostPort, Stream};
 use russh::{Channel, ChannelMsg, client::Msg};
 use std::time::Duration;
 
@@ -44,6 +45,25 @@ pub struct Script {
 impl Script {
     pub(super) fn new(connection: Connection, channel: Channel<Msg>, target: String, timeout: Duration) -> Self {
         Self { connection, channel, target, timeout, buffer: Vec::new(), stderr: Vec::new() }
+    }
+
+    /// A connection that the host makes for us (RFC 4254, 7.2): sshd must let us (`AllowTcpForwarding`).
+    ///
+    /// # Errors
+    /// Why there is none, a few words.
+    pub async fn dial(&self, at: &HostPort) -> Result<impl Stream + use<>, String> {
+        let channel =
+            self.connection.handle.channel_open_direct_tcpip(at.host.as_str(), at.port.into(), "127.0.0.1", 0);
+        let channel = tokio::time::timeout(self.timeout, channel).await;
+        let channel = channel.map_err(|_| format!("silent for {} s", self.timeout.as_secs()))?;
+        channel.map(Channel::into_stream).map_err(|error| match error {
+            russh::Error::ChannelOpenFailure(russh::ChannelOpenFailure::AdministrativelyProhibited) => {
+                "sshd there makes no connections for us (AllowTcpForwarding): ask with `by: here`, or by a `command`"
+                    .into()
+            }
+            russh::Error::ChannelOpenFailure(_) => "the host gets no connection".into(),
+            error => error.to_string(),
+        })
     }
 
     /// Sends `text` framed by two `echo`s of a fresh number, and gives every line between them to `each`, without its newline.

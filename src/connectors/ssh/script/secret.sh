@@ -116,9 +116,18 @@ secret_clean() (
     printf 'D\t%s\n' "$path"
 )
 
-# secret_run SECONDS COMMAND…: runs a command, and says something every second so that we are not taken for dead. Prints its status (X) and the
-# beginning of what it said (O).
-secret_run() (
+# secret_run SECONDS COMMAND…: runs a command that is given nothing to read.
+secret_run() { ran "$@" 5</dev/null; }
+
+# secret_probe SECONDS COMMAND…: runs a command that reads a value as one line: our standard input, in base64.
+secret_probe() (
+    value=$(base64 -d)
+    printf '%s\n' "$value" | { ran "$@" 5<&0; }
+)
+
+# ran SECONDS COMMAND…: runs a command that reads from 5, and says something every second so that we are not taken for dead. Prints its status (X)
+# and the beginning of what it said (O).
+ran() (
     most=$1 waited=0
     shift
     said=$(mktemp /tmp/offboard.XXXXXX) || said=/dev/null
@@ -127,7 +136,7 @@ secret_run() (
     [ "$said" = /dev/null ] || rm -f -- "$said"
     (
         umask 022
-        cd / && exec "$@" >&6 2>&1 </dev/null 6>&- 7<&-
+        cd / && exec "$@" >&6 2>&1 <&5 5<&- 6>&- 7<&-
     ) &
     worker=$!
     while kill -0 $worker 2>/dev/null; do

@@ -1,0 +1,80 @@
+//! The tokens that live now, by accessor. A token itself is never seen.
+//!
+//! What a token is of never changes, so each accessor is looked up once in the life of a link, and the list says which are left.
+
+use super::api::{refused, text, texts, words};
+use super::identity::Identity;
+use super::link::VaultLink;
+use crate::model::Fault;
+use futures::stream::{self, StreamExt, TryStreamExt};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// How many are looked up at the same time.
+const AT_ONCE: usize = 16;
+
+/// What a token is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Token {
+    /// The entity; root tokens and orphans made by a sudoer have none.
+    pub entity: Option<String>,
+    /// How it was made: `auth/userpass/login/jane`, `auth/token/create`.
+    pub path: String,
+    /// What the login said of it: `username`, and an AppRole SecretID's metadata.
+    pub meta: BTreeMap<String, String>,
+    pub policies: Vec<String>,
+    /// When it was made.
+    pub issued: Option<String>,
+}
+
+impl Token {
+    fn of(data: &Value) -> Self {
+        let meta = data["meta"].as_object().into_iter().flatten();
+        Self {
+            entity: text(&data["entity_id"]),
+            path: text(&data["path"]).unwrap_or_default(),
+            meta: meta.filter_map(|(k, v)| Some((k.clone(), v.as_str()?.to_string()))).collect(),
+            policies: texts(&data["policies"]),
+            issued: text(&data["issue_time"]),
+        }
+    }
+
+    /// Whether it is of this identity: of its entity, or from one of its logins whatever became of the entity since.
+    pub fn is_of(&self, identity: &Identity) -> bool {
+        let by_entity = identity.entity.as_ref().is_some_and(|e| self.entity.as_ref() == Some(&e.id));
+        by_entity || identity.ways.iter().any(|way| self.path == format!("auth/{}/login/{}", way.mount.path, way.name))
+    }
+
+    /// Whether the login that made it said `word` of its holder.
+    pub fn says(&self, word: &str) -> bool {
+        self.meta.values().any(|value| value == word)
+    }
+}
+
+/// Every live token, by accessor.
+///
+/// # Errors
+/// As [`super::api::Api::list`].
+pub async fn live(link: &mut VaultLink, cannot: &str) -> Result<BTreeMap<String, Token>, Fault> {
+    let listed = link.api.list(&["auth", "token", "accessors"], cannot).await?;
+    let listed: BTreeSet<String> = listed.into_iter().collect();
+    link.tokens.retain(|accessor, _| listed.contains(accessor));
+    let new: Vec<String> = listed.into_iter().filter(|accessor| !link.tokens.contains_key(accessor)).collect();
+    let api = &link.api;
+    let found: Vec<Option<(String, Token)>> = stream::iter(new)
+        .map(|accessor| async move {
+            let body = json!({ "accessor": accessor });
+            let answer = api.call("POST", &["auth", "token", "lookup-accessor"], Some(&body)).await?;
+            match answer.status {
+                200 => Ok(Some((accessor, Token::of(&answer.body["data"])))),
+                // Gone between the list and the question. OpenBao says 400, Vault 403.
+                _ if words(&answer).contains("invalid accessor") => Ok(None),
+                _ => Err(refused(&answer, &["auth", "token", "lookup-accessor"], "update", cannot)),
+            }
+        })
+        .buffer_unordered(AT_ONCE)
+        .try_collect()
+        .await?;
+    link.tokens.extend(found.into_iter().flatten());
+    Ok(link.tokens.clone())
+}

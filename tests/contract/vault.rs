@@ -1,0 +1,238 @@
+//! The lab's OpenBao, with `bao` as the real client.
+
+use crate::lab::{Lab, LabPerson};
+use crate::suite::{Rig, Session, contract, cx};
+use futures::StreamExt;
+use offboard::connector::{Connector, Link, Scope, Wanted};
+use offboard::connectors::vault::{Settings, build};
+use offboard::model::{
+    Account, Action, Door, DoorKind, FindingKind, MatchRule, Outcome, Owner, Person, PersonId, Place, Proof, Step,
+    SystemName, Verdict, WorkerStatus,
+};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+struct Vault;
+
+/// A token from before the run.
+struct Token(String);
+
+impl Session for Token {
+    fn is_alive(&mut self) -> bool {
+        Lab::bao_token(&self.0)
+    }
+}
+
+const LOGIN: &str = "app-role: { role-id: offboard, secret-id: { file: secrets/vault } }";
+const LIMITED: &str = "userpass: { user: offboard_limited, password: { file: secrets/vault-limited } }";
+
+fn connector(lab: &Lab, login: &str) -> Arc<dyn Connector> {
+    let settings = format!(
+        "{{ addresses: [\"https://vault.sunrise.test:8200\"], ca: ca.pem, login: {{ {login} }}, \
+           control: {{ userpass: {{ user: monitor, password: {{ file: secrets/vault-control }} }} }} }}"
+    );
+    let settings: Settings = serde_yaml::from_str(&settings).unwrap();
+    build(&SystemName("safe".into()), settings, lab.root()).unwrap()
+}
+
+impl Rig for Vault {
+    fn connector(lab: &Lab) -> Arc<dyn Connector> {
+        connector(lab, LOGIN)
+    }
+
+    fn powerless(lab: &Lab) -> Arc<dyn Connector> {
+        connector(lab, LIMITED)
+    }
+
+    fn gets_in(lab: &Lab, person: &LabPerson, _: &Place) -> bool {
+        lab.bao_login(&person.user, &person.password).is_ok()
+    }
+
+    fn session(lab: &Lab, person: &LabPerson, _: &Place) -> Option<Box<dyn Session>> {
+        let token = lab.bao_login(&person.user, &person.password).unwrap();
+        assert!(Lab::bao_token(&token), "a fresh token works");
+        Some(Box::new(Token(token)))
+    }
+
+    fn server(_: &Place) -> String {
+        "vault".into()
+    }
+
+    fn delete_account(lab: &Lab, person: &LabPerson, _: &Place) {
+        lab.bao_admin(&["delete", &format!("auth/userpass/users/{}", person.user)]);
+    }
+
+    fn gets_in_again(lab: &Lab, person: &LabPerson, _: &Place, one_time: Option<&str>) -> bool {
+        one_time.is_some_and(|password| lab.bao_login(&person.user, password).is_ok())
+    }
+}
+
+contract!(Vault);
+
+fn person(lab: &LabPerson) -> Person {
+    Person {
+        id: PersonId(lab.id.clone()),
+        name: lab.name.clone(),
+        email: Some(lab.mail.clone()),
+        user_name: Some(lab.user.clone()),
+        manager: None,
+        department: None,
+        worker_type: None,
+        status: WorkerStatus::Terminated,
+        reason: None,
+        ends: None,
+        zone: None,
+        keys: Vec::new(),
+    }
+}
+
+/// Everything at the place, with what is the leaver's own made theirs.
+async fn survey(link: &mut dyn Link, leaver: &LabPerson) -> Vec<Account> {
+    let wanted = Wanted { person: person(leaver), accounts: Vec::new(), keys: BTreeSet::new() };
+    let scope = Scope::People(vec![wanted]);
+    let found: Vec<_> = link.discover(&scope).collect().await;
+    let id = PersonId(leaver.id.clone());
+    let mut accounts: Vec<Account> = found.into_iter().map(Result::unwrap).collect();
+    for account in &mut accounts {
+        if account.owner == Owner::Nobody && account.identity.user_name.as_deref() == Some(&leaver.user) {
+            account.owner = Owner::Person { id: id.clone(), rule: MatchRule::UserName };
+            for door in &mut account.doors {
+                door.holder = Owner::Person { id: id.clone(), rule: MatchRule::OwnAccount };
+            }
+        }
+    }
+    accounts
+}
+
+fn plan(connector: &dyn Connector, accounts: &[Account], leaver: &LabPerson) -> Vec<Step> {
+    let id = PersonId(leaver.id.clone());
+    let mut steps = Vec::new();
+    for account in accounts {
+        // As the engine orders it: where nothing is disabled, sessions end last.
+        for action in [Action::Disable, Action::Revoke, Action::EndSessions] {
+            steps.extend(connector.plan(account, &id, action).into_iter().flatten());
+        }
+    }
+    steps
+}
+
+fn doors(accounts: &[Account], leaver: &LabPerson) -> Vec<Door> {
+    let id = PersonId(leaver.id.clone());
+    accounts.iter().flat_map(|a| &a.doors).filter(|d| d.holder.person() == Some(&id)).cloned().collect()
+}
+
+fn secret_id(person: &LabPerson) -> String {
+    std::fs::read_to_string(person.key.with_file_name("vault-secret-id")).unwrap()
+}
+
+/// Child tokens, a SecretID of the leaver's in a role that others use, and the tokens that it brought.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_leaver_has_in_a_shared_role_goes_and_what_others_have_stays() {
+    let lab = Lab::shared();
+    let (leaver, bystander) = lab.look_alikes();
+    let own = lab.bao_login(&leaver.user, &leaver.password).unwrap();
+    let child = Lab::bao(Some(&own), &["token", "create", "-field=token", "-ttl=1h"], "");
+    let (his, hers) = (lab.bao_role(&secret_id(&leaver)).unwrap(), lab.bao_role(&secret_id(&bystander)).unwrap());
+    let connector = connector(&lab, LOGIN);
+    let place = connector.places().remove(0);
+    let mut link = connector.open(&place, &cx()).await.unwrap();
+    let accounts = survey(&mut *link, &leaver).await;
+    let role = accounts.iter().find(|a| a.native_id == "approle/ci").expect("the shared role");
+    assert_eq!(role.doors.iter().filter(|d| d.holder.person().is_some()).count(), 2, "{:?}", role.doors);
+    let steps = plan(&*connector, &accounts, &leaver);
+    assert!(
+        steps.iter().all(|s| s.account != "approle/ci" || !s.object.is_empty()),
+        "the role itself stays: {steps:?}"
+    );
+    for (step, result) in steps.iter().zip(link.apply(&steps, &cx()).await) {
+        result.unwrap_or_else(|fault| panic!("{} {} {}: {fault}", step.action, step.account, step.object));
+    }
+    for (door, look) in doors(&accounts, &leaver).iter().zip(link.look(&doors(&accounts, &leaver), true, &cx()).await) {
+        assert!(matches!(look.verdict, Verdict::Shut { .. }), "{}: {look:?}", door.id);
+        if door.kind == DoorKind::Password {
+            assert!(matches!(look.verdict, Verdict::Shut { proof: Proof::Refused, .. }), "{look:?}");
+        }
+    }
+    for token in [Ok(own), child, Ok(his)].into_iter().flatten() {
+        assert!(!Lab::bao_token(&token), "a token of the leaver's lives");
+    }
+    assert!(lab.bao_role(&secret_id(&leaver)).is_err(), "the SecretID works");
+    assert!(Lab::bao_token(&hers), "the bystander's token is dead");
+    assert!(lab.bao_role(&secret_id(&bystander)).is_ok(), "the bystander's SecretID is gone");
+}
+
+/// Whoever logs in without an entity gets a new one, which nobody has disabled: the witness keeps them out, and what is there again is done again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_entity_opens_nothing() {
+    let lab = Lab::shared();
+    let leaver = lab.person();
+    lab.bao_login(&leaver.user, &leaver.password).unwrap();
+    let connector = connector(&lab, LOGIN);
+    let place = connector.places().remove(0);
+    let mut link = connector.open(&place, &cx()).await.unwrap();
+    let accounts = survey(&mut *link, &leaver).await;
+    let steps = plan(&*connector, &accounts, &leaver);
+    assert!(link.apply(&steps, &cx()).await.iter().all(Result::is_ok));
+    let own = accounts.iter().find(|a| a.owner.person().is_some()).unwrap();
+    let entity = own.facts["entity"].as_str().expect("an entity, after a login");
+    lab.bao_admin(&["delete", &format!("identity/entity/id/{entity}")]);
+    assert!(lab.bao_login(&leaver.user, &leaver.password).is_err(), "the old password works again");
+    let look = link.look(&doors(&accounts, &leaver), true, &cx()).await.remove(0);
+    assert!(matches!(look.verdict, Verdict::Open { .. }), "nothing is disabled any more: {look:?}");
+    let again = survey(&mut *link, &leaver).await;
+    assert!(again.iter().any(|a| a.native_id == own.native_id && a.enabled), "the same account, enabled");
+    assert!(matches!(link.apply(&steps, &cx()).await.remove(0), Ok(Outcome::Done { .. })));
+    let look = link.look(&doors(&accounts, &leaver), true, &cx()).await.remove(0);
+    assert!(matches!(look.verdict, Verdict::Shut { proof: Proof::Refused, .. }), "{look:?}");
+}
+
+/// After five wrong passwords the server says the same of every one: no proof by refusal, and no wrong verdict.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_locked_out_login_is_not_taken_for_proof() {
+    let lab = Lab::shared();
+    let leaver = lab.person();
+    let connector = connector(&lab, LOGIN);
+    let place = connector.places().remove(0);
+    let mut link = connector.open(&place, &cx()).await.unwrap();
+    for _ in 0..6 {
+        lab.bao_login(&leaver.user, "wrong").unwrap_err();
+    }
+    let accounts = survey(&mut *link, &leaver).await;
+    let before = link.look(&doors(&accounts, &leaver), false, &cx()).await.remove(0);
+    assert!(matches!(before.verdict, Verdict::Open { .. }), "it is locked for a while only: {before:?}");
+    let steps = plan(&*connector, &accounts, &leaver);
+    assert!(link.apply(&steps, &cx()).await.iter().all(Result::is_ok));
+    let look = link.look(&doors(&accounts, &leaver), true, &cx()).await.remove(0);
+    assert!(matches!(look.verdict, Verdict::Shut { proof: Proof::ReadBack, .. }), "{look:?}");
+    assert!(matches!(link.apply(&steps[..1], &cx()).await.remove(0), Ok(Outcome::AlreadyDone)));
+}
+
+/// An orphan without an entity, made during the run, is found and named; our own identity and the control are never planned on.
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_without_an_entity_are_found_and_our_own_are_ours() {
+    let lab = Lab::alone();
+    let leaver = lab.person();
+    let connector = connector(&lab, LOGIN);
+    let place = connector.places().remove(0);
+    let mut link = connector.open(&place, &cx()).await.unwrap();
+    let accounts = survey(&mut *link, &leaver).await;
+    for own in ["approle/offboard", "userpass/monitor"] {
+        let account = accounts.iter().find(|a| a.native_id == own).unwrap();
+        assert_eq!(account.owner, Owner::Ourselves, "{own}");
+        let mut theirs = account.clone();
+        theirs.owner = Owner::Person { id: PersonId(leaver.id.clone()), rule: MatchRule::Explicit };
+        for step in plan(&*connector, &[theirs], &leaver) {
+            let fault = link.apply(&[step], &cx()).await.remove(0).unwrap_err();
+            assert_eq!(fault.kind, offboard::model::FaultKind::Protected, "{fault}");
+        }
+    }
+    let _ = link.findings();
+    let orphan = lab.bao_admin(&["token", "create", "-orphan", "-field=token_accessor", "-ttl=1h"]);
+    survey(&mut *link, &leaver).await;
+    let findings = link.findings();
+    let found = findings.iter().find(|f| f.kind == FindingKind::Unknown && f.what.contains(&orphan));
+    assert!(found.is_some(), "{findings:?}");
+    lab.bao_admin(&["token", "revoke", "-accessor", &orphan]);
+    let health = link.check().await.unwrap();
+    assert!(health.findings.is_empty(), "the policy of docs/connectors/vault.md is enough: {:?}", health.findings);
+}
