@@ -258,7 +258,9 @@ fn no_secret_is_left_anywhere() {
         (run, log)
     });
     sealed(&office, &run, &leaver, &lab, &mut needles);
+    let new = lab.password_in_file(&service);
     let ((), seen_later) = watched(|| {
+        tell(&["rotate", &service.name, "--yes"]);
         tell(&["restore", &run, "--yes", "--passwords-to", "one-time"]);
         tell(&["report", &run, "--format", "json"]);
     });
@@ -269,9 +271,11 @@ fn no_secret_is_left_anywhere() {
     assert!(report["steps"].as_array().unwrap().len() > 8, "{report:#}");
 
     // What came into being during the run.
-    let new = lab.password_in_file(&service);
-    assert_ne!(new, service.password, "the secret was not rotated: {report:#}");
-    needles.add("the service's new password", new.as_bytes());
+    assert!(new != service.password, "the secret was not rotated: {report:#}");
+    needles.add("the service's second password", new.as_bytes());
+    let newest = lab.password_in_file(&service);
+    assert!(newest != new, "the secret was not rotated again");
+    needles.add("the service's new password", newest.as_bytes());
     keys(&office, "after its rotation", &mut needles);
     let one_time = std::fs::read_to_string(office.path("one-time")).unwrap();
     assert!(!one_time.is_empty(), "nothing was given back: {}", said.last().unwrap().1);
