@@ -326,6 +326,35 @@ async fn a_leaver_who_switches_it_on_again_is_switched_off_again() {
     }
 }
 
+/// Four connections of the leaver's that switch the user on again as fast as they can, and come back when they are cut.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leaver_who_fights_back_with_four_connections_loses() {
+    let server = Server::with_acl_file();
+    server.admin(&["ACL", "SETUSER", "jane", "+acl", ">x"]);
+    let connector = server.connector();
+    let mut link = connector.open(&connector.places()[0], &cx()).await.unwrap();
+    let account = found(&mut *link, "jane").await;
+    let steps = plan(&*connector, &account);
+    let script = "for i in 1 2 3 4; do
+        while :; do yes 'ACL SETUSER jane on >x' | head -3000 | redis-cli -p $0 --no-auth-warning --user jane; done & done; wait";
+    let mut fighters = Command::new("timeout");
+    fighters.args(["60", "sh", "-c", script, &server.port.to_string()]).env("REDISCLI_AUTH", "x");
+    let mut fighters = fighters.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    for _ in 0..200 {
+        if server.admin(&["CLIENT", "LIST"]).matches("user=jane").count() >= 4 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let results = link.apply(&steps, &cx()).await;
+    let outcomes: Vec<_> = results.into_iter().map(Result::unwrap).collect();
+    assert!(matches!(&outcomes[1], Outcome::Done { .. }), "{outcomes:?}");
+    assert!(is_shut(&verdicts(&mut *link, &account.doors[..1]).await[0], Proof::Refused));
+    assert!(!server.gets_in("jane", "x") && !server.gets_in("jane", "janes"));
+    fighters.kill().unwrap();
+    fighters.wait().unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_that_is_not_named_keeps_the_run_from_shut() {
     let primary = Server::with_acl_file();
@@ -566,6 +595,9 @@ fn the_old_password_dies_on_every_server_and_no_request_fails() {
     let (name, port, old) = service(&lab, 1);
     let office = office_of(&lab, &leaver, &name, port);
     let mut held = lab.redis_session("cache2", &format!("{name}_app"), &old);
+    // A password of the leaver's own, beside the one in the file.
+    lab.redis_admin("cache2", &["ACL", "SETUSER", &format!("{name}_app"), ">planted"]);
+    assert_eq!(opens(&lab, &name, "planted"), [false, true]);
     let hammering = hammer(port);
     let done = office.run(&leaver);
     let (answers, wrong) = stop(hammering);
@@ -576,6 +608,7 @@ fn the_old_password_dies_on_every_server_and_no_request_fails() {
     assert_eq!(wrong, 0, "requests failed of {answers}");
     println!("requests: {answers}; none failed");
     is_rotated(&lab, &name, &old, &report);
+    assert_eq!(opens(&lab, &name, "planted"), [false, false], "a password that was beside the old one still opens");
     assert!(!held.is_alive(), "a connection from elsewhere, opened with the old value, goes on");
     let new = password_in_file(&lab, &name);
     for text in [&done.out, &done.err] {

@@ -7,6 +7,7 @@ use super::ring::{self, Entry};
 use super::rotation::page;
 use super::seal::{self, SealingKey};
 use super::store::Store;
+use super::verify;
 use crate::model::{Fault, FaultKind};
 use sqlx::Connection;
 use std::path::Path;
@@ -66,6 +67,10 @@ pub async fn recover(folder: &Path, key: &RecoveryKey) -> Result<Recovered, Faul
     let mut others: Vec<SealingKey> = found.into_iter().map(|(key, _)| key).collect();
     let keys = Keys::recovered(newest.clone(), None, signing.clone());
     read::last_checkpoint(&store, &mut connection, &keys.public()).await?;
+    // Whoever writes to the database could have put an older key in the place of the newest.
+    if let Some(problem) = verify::whole(&store, &keys.public(), None).await?.problems.first() {
+        return Err(store.tampered(problem.to_string()).into());
+    }
     // A rotation that was not ended needs the key before the newest, too.
     let (mut count, mut unopened) = (0, 0);
     let mut needed: Option<SealingKey> = None;

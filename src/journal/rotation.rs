@@ -13,7 +13,7 @@ use super::ring::{self, Entry, RING};
 use super::seal::{self, KeyId, SealingKey};
 use super::store::{Lock, Store};
 use super::verify;
-use crate::model::{Digest, Fault, RunId, SealedId};
+use crate::model::{Digest, Fault, FaultKind, RunId, SealedId};
 use fail::fail_point;
 use jiff::Timestamp;
 use sqlx::Connection;
@@ -114,6 +114,12 @@ pub async fn set_recovery(
     show: impl FnOnce(),
 ) -> Result<(), Fault> {
     let mut held = Held::open(folder, || Keys::load(keys_folder, &read)).await?;
+    // A change of the sealing key that was not ended is ended first: of two keys at hand it must be clear which one is the newest.
+    if held.keys.former_id().is_some() {
+        return Err(Fault::new(FaultKind::Protected, "a recovery key cannot be made now")
+            .because("the change of the sealing key was not ended; nothing was changed")
+            .hint("offboard seal rotate; then: offboard seal recovery"));
+    }
     held.must_verify().await?;
     held.must_open().await?;
     let mut entries = ring::entries(&held.store, &mut held.connection).await?;
