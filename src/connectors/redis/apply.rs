@@ -134,7 +134,7 @@ async fn end_sessions(link: &mut RedisLink, name: &str, cx: &Cx) -> Result<Outco
             let commands: &[&[&str]] = if link.disabled.contains(name) { &[&off, &cut] } else { &[&cut] };
             let replies = link.session.calls(commands).await;
             let replies = replies.map_err(|failure| link.fault(failure, &cannot, "client|kill"))?;
-            match replies.into_iter().next_back().unwrap_or_else(|| Ok(Reply::Nil)) {
+            match replies.into_iter().next_back().unwrap_or(Ok(Reply::Nil)) {
                 Ok(reply) => ended += reply.text().parse::<usize>().unwrap_or_default(),
                 // The server cuts the connections of a user that is deleted.
                 Err(failure) if failure.words.starts_with("No such user") => return Ok(Outcome::Absent),
