@@ -317,7 +317,8 @@ async fn a_leaver_who_switches_it_on_again_is_switched_off_again() {
     let mut switch = switch.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let results = link.apply(&steps, &quick).await;
     let seen = verdicts(&mut *link, &account.doors[..1]).await;
-    switch.kill().unwrap();
+    // TERM, which timeout passes on to all that it started; KILL would leave the loop running.
+    Command::new("kill").arg(switch.id().to_string()).status().unwrap();
     switch.wait().unwrap();
     if let Err(fault) = &results[1] {
         assert_eq!(fault.kind, FaultKind::Busy, "{fault:?}");
@@ -351,7 +352,7 @@ async fn a_leaver_who_fights_back_with_four_connections_loses() {
     assert!(matches!(&outcomes[1], Outcome::Done { .. }), "{outcomes:?}");
     assert!(is_shut(&verdicts(&mut *link, &account.doors[..1]).await[0], Proof::Refused));
     assert!(!server.gets_in("jane", "x") && !server.gets_in("jane", "janes"));
-    fighters.kill().unwrap();
+    Command::new("kill").arg(fighters.id().to_string()).status().unwrap();
     fighters.wait().unwrap();
 }
 

@@ -358,11 +358,12 @@ async fn finish(link: &mut RedisLink, mut source: Source<'_>, turn: &Turn<'_>, c
     let mut taken = Taken::new(if changed || ended > 0 { Outcome::Done { note } } else { Outcome::AlreadyDone });
     if kept_open > 0 {
         taken.findings.push(Finding {
-            kind: FindingKind::NotCovered,
+            // Of programs whose addresses are not known, anybody's may be among them.
+            kind: if all_known { FindingKind::NotCovered } else { FindingKind::Unknown },
             place: Some(link.place.id.clone()),
             account: Some(source.name.to_string()),
             what: format!(
-                "{kept_open} connections of user {:?} were opened from its programs' hosts while the old and the new value were good: Redis does not say with which",
+                "{kept_open} connections of user {:?} were opened while the old and the new value were good: Redis does not say with which",
                 source.name
             ),
             hint: format!("to be sure, end them when the programs can bear it: CLIENT KILL USER {}", presentable(source.name)),
