@@ -11,7 +11,7 @@ demo:
 test: lint
 	@lab/deps build lab test
 	cargo test --no-run --features failpoints
-	lab/enter cargo test --offline --features failpoints
+	lab/tests
 
 lint:
 	@lab/deps build lint

@@ -43,6 +43,11 @@ pub fn cx() -> Cx {
     Cx { now: Arc::new(move || now), timeout: Duration::from_secs(10), baseline: None, seed: vec![42; 32].into() }
 }
 
+/// For a server of which it is known that it does not answer.
+fn hasty() -> Cx {
+    Cx { timeout: Duration::from_secs(2), ..cx() }
+}
+
 fn person(lab: &LabPerson) -> Person {
     Person {
         id: PersonId(lab.id.clone()),
@@ -249,10 +254,10 @@ pub async fn a_dead_server_is_unproven<R: Rig>() {
     let doors = doors(&found.accounts);
     for kill in [Lab::pause as fn(&Lab, &str) -> crate::lab::Outage, Lab::stop] {
         let outage = kill(&lab, &R::server(&place));
-        for (door, look) in doors.iter().zip(found.link.look(&doors, true, &cx()).await) {
+        for (door, look) in doors.iter().zip(found.link.look(&doors, true, &hasty()).await) {
             assert!(matches!(look.verdict, Verdict::Unproven { .. }), "{}: {look:?}", door.id);
         }
-        let fault = connector.open(&place, &cx()).await.map(|_| ()).expect_err("open");
+        let fault = connector.open(&place, &hasty()).await.map(|_| ()).expect_err("open");
         assert_eq!(fault.kind, FaultKind::Unreachable, "{fault:?}");
         drop(outage);
         found = self::found(&*connector, place.clone(), &leaver).await;

@@ -58,6 +58,30 @@ async fn a_leaver_who_fights_back_loses() {
     panic!("nobody raced, or nothing had to be done again");
 }
 
+/// A job of somebody else's gives LOGIN back faster than anybody can take it.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_keeps_giving_it_back_holds_up_nothing_for_ever() {
+    let cluster = shared();
+    let connector = operator(&cluster, "given_operator", "SUPERUSER");
+    cluster.admin("CREATE ROLE given_jane LOGIN PASSWORD 'p'; CREATE ROLE given_job LOGIN SUPERUSER PASSWORD 'p'");
+    let mut link = open(&connector).await.unwrap();
+    let found = find(&mut *link, "given_jane").await;
+    let job = cluster.online("given_job", "p").forever("ALTER ROLE given_jane LOGIN PASSWORD 'p'");
+    let quick = Cx { timeout: std::time::Duration::from_secs(2), ..cx() };
+    let steps = steps(&connector, &found[0]);
+    let outcomes =
+        tokio::time::timeout(std::time::Duration::from_secs(60), link.apply(&steps, &quick)).await.expect("it ends");
+    cluster.admin("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'given_job'");
+    job.join().unwrap();
+    let fault = outcomes.into_iter().find_map(Result::err).expect("it was not done");
+    assert_eq!(fault.kind, FaultKind::Busy, "{fault:?}");
+    assert!(fault.because.as_deref().is_some_and(|why| why.contains("keeps undoing")), "{fault:?}");
+    for outcome in link.apply(&steps, &cx()).await {
+        outcome.unwrap_or_else(|fault| panic!("when the job has ended: {fault:?}"));
+    }
+    assert!(cluster.login("given_jane", "p").is_err());
+}
+
 async fn fight(cluster: &Arc<Cluster>, connector: &Arc<dyn Connector>) {
     let roles = ["lock_jane", "loop_jane", "admin_jane", "back_jane"];
     for role in roles {

@@ -184,6 +184,11 @@ async fn end_sessions(link: &mut PgLink, role: &Role, cx: &Cx) -> Result<Outcome
         live.extend(borrowed.iter().map(|b| b.pid));
         if live.is_empty() {
             if link.disabled.contains_key(name) && disable_again(link, name, cx).await? {
+                if Instant::now() > until {
+                    return Err(Fault::new(FaultKind::Busy, link.what(&cannot))
+                        .because("somebody keeps undoing the disable of the role; it was done again each time")
+                        .hint("find who gives LOGIN back, with log_statement = 'ddl'; then: offboard resume"));
+                }
                 redone = true;
                 quiet = 0;
                 continue;

@@ -62,8 +62,29 @@ pub async fn rotate(link: &mut PgLink, turn: &Turn<'_>, cx: &Cx) -> Result<Taken
     }
     let oid = stored.oid;
     lock(link, oid, &cannot).await?;
+    let taken = locked(link, account, oid, former, cannot, turn, cx).await;
+    unlock(link, oid).await;
+    taken
+}
+
+/// The turn itself, while the role is held: what is stored is read again, for another turn may have ended just before.
+async fn locked(
+    link: &mut PgLink,
+    account: &str,
+    oid: i64,
+    former: bool,
+    cannot: String,
+    turn: &Turn<'_>,
+    cx: &Cx,
+) -> Result<Taken, Fault> {
+    let stored = stored(link, account, turn.new, cx).await.map_err(|f| f.into_fault(link.what(&cannot)))?;
+    let Some(stored) = stored.filter(|stored| stored.oid == oid) else {
+        return Err(Fault::new(FaultKind::Busy, link.what(&cannot))
+            .because("somebody has just made this role anew")
+            .hint("offboard resume"));
+    };
     let source = Source { name: account, stored, cannot };
-    let taken = match turn.phase {
+    match turn.phase {
         Phase::Create => create(link, &source, turn).await,
         // Programs still log in with it.
         Phase::Set | Phase::Test if former => Ok(Taken::new(Outcome::AlreadyDone)),
@@ -72,9 +93,7 @@ pub async fn rotate(link: &mut PgLink, turn: &Turn<'_>, cx: &Cx) -> Result<Taken
         Phase::Set => set(link, source, turn, cx).await,
         Phase::Test => test(link, &source, turn).await,
         Phase::Finish => finish(link, &source, turn).await,
-    };
-    unlock(link, oid).await;
-    taken
+    }
 }
 
 /// The role, as one turn finds it.
