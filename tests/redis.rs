@@ -317,13 +317,43 @@ async fn a_leaver_who_switches_it_on_again_is_switched_off_again() {
     let mut switch = switch.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let results = link.apply(&steps, &quick).await;
     let seen = verdicts(&mut *link, &account.doors[..1]).await;
-    switch.kill().unwrap();
+    // TERM, which timeout passes on to all that it started; KILL would leave the loop running.
+    Command::new("kill").arg(switch.id().to_string()).status().unwrap();
     switch.wait().unwrap();
     if let Err(fault) = &results[1] {
         assert_eq!(fault.kind, FaultKind::Busy, "{fault:?}");
     } else {
         println!("the race was won: {results:?} {seen:?}");
     }
+}
+
+/// Four connections of the leaver's that switch the user on again as fast as they can, and come back when they are cut.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leaver_who_fights_back_with_four_connections_loses() {
+    let server = Server::with_acl_file();
+    server.admin(&["ACL", "SETUSER", "jane", "+acl", ">x"]);
+    let connector = server.connector();
+    let mut link = connector.open(&connector.places()[0], &cx()).await.unwrap();
+    let account = found(&mut *link, "jane").await;
+    let steps = plan(&*connector, &account);
+    let script = "for i in 1 2 3 4; do
+        while :; do yes 'ACL SETUSER jane on >x' | head -3000 | redis-cli -p $0 --no-auth-warning --user jane; done & done; wait";
+    let mut fighters = Command::new("timeout");
+    fighters.args(["60", "sh", "-c", script, &server.port.to_string()]).env("REDISCLI_AUTH", "x");
+    let mut fighters = fighters.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    for _ in 0..200 {
+        if server.admin(&["CLIENT", "LIST"]).matches("user=jane").count() >= 4 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let results = link.apply(&steps, &cx()).await;
+    let outcomes: Vec<_> = results.into_iter().map(Result::unwrap).collect();
+    assert!(matches!(&outcomes[1], Outcome::Done { .. }), "{outcomes:?}");
+    assert!(is_shut(&verdicts(&mut *link, &account.doors[..1]).await[0], Proof::Refused));
+    assert!(!server.gets_in("jane", "x") && !server.gets_in("jane", "janes"));
+    Command::new("kill").arg(fighters.id().to_string()).status().unwrap();
+    fighters.wait().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -566,6 +596,9 @@ fn the_old_password_dies_on_every_server_and_no_request_fails() {
     let (name, port, old) = service(&lab, 1);
     let office = office_of(&lab, &leaver, &name, port);
     let mut held = lab.redis_session("cache2", &format!("{name}_app"), &old);
+    // A password of the leaver's own, beside the one in the file.
+    lab.redis_admin("cache2", &["ACL", "SETUSER", &format!("{name}_app"), ">planted"]);
+    assert_eq!(opens(&lab, &name, "planted"), [false, true]);
     let hammering = hammer(port);
     let done = office.run(&leaver);
     let (answers, wrong) = stop(hammering);
@@ -576,6 +609,7 @@ fn the_old_password_dies_on_every_server_and_no_request_fails() {
     assert_eq!(wrong, 0, "requests failed of {answers}");
     println!("requests: {answers}; none failed");
     is_rotated(&lab, &name, &old, &report);
+    assert_eq!(opens(&lab, &name, "planted"), [false, false], "a password that was beside the old one still opens");
     assert!(!held.is_alive(), "a connection from elsewhere, opened with the old value, goes on");
     let new = password_in_file(&lab, &name);
     for text in [&done.out, &done.err] {

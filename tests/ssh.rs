@@ -543,6 +543,23 @@ async fn a_session_that_nobody_can_tell_is_not_ended_and_not_called_shut() {
     assert!(matches!(looks[door].verdict, Verdict::Unproven { .. }), "{:?}", looks[door]);
 }
 
+/// What sshd is called for while somebody logs in, or when a probe of ours has just gone.
+#[tokio::test]
+async fn an_sshd_at_its_end_is_no_session_and_one_that_stays_is() {
+    let _turn = TURN.lock().await;
+    let leaver = somebody("atend");
+    let mut link = link("web2").await;
+    for (lives, counts) in [("1", false), ("20", true)] {
+        on("web2", "cp /bin/cat /tmp/sshd");
+        let called = r#"bash -c 'exec -a "sshd: root [priv]" /tmp/sshd'"#;
+        on("web2", &format!("sleep {lives} < /dev/null 2> /dev/null | {called} > /dev/null 2>&1 &"));
+        let doors = doors_of(&leaver.discover(&mut *link).await, leaver.id());
+        let door = doors.iter().find(|d| d.account == "root" && d.kind == DoorKind::Session);
+        assert_eq!(door.is_some_and(|d| d.detail.contains("cannot be told")), counts, "lives {lives} s: {door:?}");
+        on("web2", "pkill -f '[s]shd: root .priv.' || true; rm /tmp/sshd");
+    }
+}
+
 #[tokio::test]
 async fn keys_planted_during_the_run_are_the_leavers_where_they_could_write() {
     let _turn = TURN.lock().await;

@@ -31,7 +31,7 @@ enum Command {
     Status,
     /// Change the sealing key: make a new one, seal everything anew, and drop the old one. Killed at any moment, nothing is lost: call it again.
     Rotate,
-    /// Make a new recovery key and print it, this once. It opens the journal's keys if the folder `keys` is lost; earlier ones do not any more.
+    /// Make a new recovery key and print it, this once. It opens the journal's keys if the folder `keys` is lost; earlier ones do not open the sealing key in use any more.
     Recovery,
     /// Get the folder `keys` back with the recovery key, which is read from standard input.
     Recover {

@@ -55,6 +55,16 @@ pub fn check(file: &File, document: &yaml::Document, mistakes: &mut Vec<Mistake>
                     "another one than `account`",
                 ));
             }
+            if source.account.is_some() {
+                participant(file, document, &source.system, PartKind::Former, &alternate, mistakes);
+            }
+            if secret.overlap.is_some() {
+                mistakes.push(
+                    document
+                        .error(&at(name, &["overlap"]), "accounts that alternate have no overlap", "leave it out")
+                        .note("the password of the account that programs leave would be good for so long, also to the leaver"),
+                );
+            }
             let is_other = source.account.as_ref() != Some(other);
             let other = (source.system.0.clone(), String::new(), other.clone(), String::new());
             if let Some(first) = sources.get(&other) {
@@ -77,6 +87,11 @@ pub fn check(file: &File, document: &yaml::Document, mistakes: &mut Vec<Mistake>
                         )
                         .help("where the source has an `alternate`, add `user-key`, such as `user-key: PGUSER`"),
                 ),
+                (Some(_), Some(user_key)) if *user_key == consumer.key => mistakes.push(document.error(
+                    &of_consumer(name, item, "user-key"),
+                    "the account's name and the value cannot have the same key",
+                    "the key of the name",
+                )),
                 (None, Some(_)) => mistakes.push(document.error(
                     &of_consumer(name, item, "user-key"),
                     "the account does not change",
@@ -199,6 +214,7 @@ fn participant(
 ) {
     let (word, rotates) = match kind {
         PartKind::Source => ("the source", "a source"),
+        PartKind::Former => ("the source with an `alternate`", "such a source"),
         PartKind::SourceFile => ("the source", "a source that is a file"),
         PartKind::Consumer => ("a consumer", "consumers"),
         PartKind::ConsumerPath => ("a consumer with a path", "consumers with a path"),

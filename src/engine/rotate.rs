@@ -151,8 +151,13 @@ impl Rotation {
 
     /// The account that the programs logged in with when they were last asked, where two alternate; more than one, if they differ.
     fn users(&self, state: &RunState) -> BTreeSet<String> {
-        let asked = self.consumers.iter().filter(|p| !self.is_waived(state, p));
-        asked.filter_map(|p| self.seen(state, p)?.user).collect()
+        let (given_up, asked): (Vec<_>, Vec<_>) = self.consumers.iter().partition(|p| self.is_waived(state, p));
+        let of = |participants: Vec<&Participant>| -> BTreeSet<String> {
+            participants.into_iter().filter_map(|p| self.seen(state, p)?.user).collect()
+        };
+        let users = of(asked);
+        // Who was given up does not decide, unless nobody else is left: what was begun goes on in the same direction.
+        if users.is_empty() { of(given_up) } else { users }
     }
 
     /// Which of two accounts is the one that programs leave follows from what they log in with now. Says whether it is one of the two.
@@ -350,7 +355,14 @@ impl Engine {
             }
             (first, _) => (checking(first)?, None),
         };
-        let consumers = secret.consumers.iter().map(|c| at(&c.system, c.place.as_ref(), c.part().ok_or_else(no_part)?));
+        let users: Vec<String> = secret.source.account.iter().chain(&secret.source.alternate).cloned().collect();
+        let consumers = secret.consumers.iter().map(|c| {
+            let mut part = c.part().ok_or_else(no_part)?;
+            if let Part::Consumer(kept) = &mut part {
+                kept.users.clone_from(&users);
+            }
+            at(&c.system, c.place.as_ref(), part)
+        });
         let (consumers, overlap) = (consumers.collect::<Result<_, Fault>>()?, secret.overlap);
         Ok(Rotation { name: name.clone(), why, source, former, consumers, overlap })
     }

@@ -160,6 +160,8 @@ pub struct KeptFile {
     pub key: KeyPath,
     /// The key of the account's name, where accounts alternate.
     pub user_key: Option<KeyPath>,
+    /// The accounts of which that names one: what else stands there is no account's name, and may be anything.
+    pub users: Vec<String>,
     /// The command that makes the program read it again.
     pub reload: Vec<String>,
     /// How one sees that the program works.
@@ -201,6 +203,8 @@ pub struct KeptPath {
 pub enum PartKind {
     /// It checks the value of an account.
     Source,
+    /// The same, where two accounts alternate.
+    Former,
     /// It checks a value that it reads from a file.
     SourceFile,
     /// It logs in with the value, which it reads from a file.
@@ -234,7 +238,8 @@ impl Part {
     /// What it is.
     pub fn kind(&self) -> PartKind {
         match self {
-            Self::Source { .. } | Self::Former { .. } => PartKind::Source,
+            Self::Source { .. } => PartKind::Source,
+            Self::Former { .. } => PartKind::Former,
             Self::SourceFile(_) => PartKind::SourceFile,
             Self::Consumer(_) => PartKind::Consumer,
             Self::ConsumerPath(_) => PartKind::ConsumerPath,
@@ -272,6 +277,7 @@ impl SecretSource {
                 format: self.format.unwrap_or_default(),
                 key: key.clone(),
                 user_key: None,
+                users: Vec::new(),
                 reload: self.reload.clone(),
                 health: self.health.clone().unwrap_or_default(),
                 from: Vec::new(),
@@ -293,6 +299,7 @@ impl SecretConsumer {
                 format: self.format.unwrap_or_default(),
                 key,
                 user_key: self.user_key.clone(),
+                users: Vec::new(),
                 reload: self.reload.clone(),
                 health,
                 from,

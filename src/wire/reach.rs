@@ -181,7 +181,8 @@ fn code(line: &[u8]) -> Option<u16> {
     let mut words = std::str::from_utf8(line.get(..12)?).ok()?.splitn(2, ' ');
     let version = words.next()?.strip_prefix("HTTP/1.")?;
     let status = words.next()?;
-    (version.len() == 1 && line.get(12).is_none_or(|c| *c == b' ') && status.len() == 3).then(|| status.parse().ok())?
+    let plain = version.len() == 1 && status.len() == 3 && status.bytes().all(|c| c.is_ascii_digit());
+    (plain && line.get(12).is_none_or(|c| *c == b' ')).then(|| status.parse().ok())?
 }
 
 #[cfg(test)]

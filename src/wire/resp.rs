@@ -293,28 +293,48 @@ impl Session {
     /// # Errors
     /// As [`Session::connect`], and what the server says.
     pub async fn call(&mut self, words: &[&str]) -> Result<Reply, Failure> {
+        let mut replies = self.calls(&[words]).await?;
+        replies.pop().unwrap_or_else(|| Err(no_answer(self.timeout)))
+    }
+
+    /// Sends several commands in one go, and waits for all their answers. The server takes what has come in on a connection together
+    /// before it listens to another one, so nobody else's command gets in between, as long as they are few and short.
+    ///
+    /// # Errors
+    /// As [`Session::connect`]; what the server says to each is in its own answer.
+    pub async fn calls(&mut self, commands: &[&[&str]]) -> Result<Vec<Result<Reply, Failure>>, Failure> {
         self.connect().await?;
-        let Some((name, arguments)) = words.split_first() else {
-            return Err(Failure::new(FaultKind::Unexpected, "there is no empty command"));
-        };
-        let mut command = redis::cmd(name);
-        for argument in arguments {
-            command.arg(argument);
+        let mut pipeline = redis::Pipeline::with_capacity(commands.len());
+        for words in commands {
+            let Some((name, arguments)) = words.split_first() else {
+                return Err(Failure::new(FaultKind::Unexpected, "there is no empty command"));
+            };
+            let command = pipeline.cmd(name);
+            for argument in arguments {
+                command.arg(argument);
+            }
         }
         let timeout = self.timeout;
         let Some(live) = self.live.as_mut() else { return Err(no_answer(timeout)) };
-        let result = match tokio::time::timeout(timeout, live.connection.send_packed_command(&command)).await {
+        let answer = live.connection.send_packed_commands(&pipeline, 0, commands.len());
+        let results = match tokio::time::timeout(timeout, answer).await {
             // The library hands an error over as a value.
-            Ok(result) => result.and_then(Value::extract_error).map(Reply::from).map_err(Failure::from),
+            Ok(Ok(values)) => Ok(values
+                .into_iter()
+                .map(|value| value.extract_error().map(Reply::from).map_err(Failure::from))
+                .collect::<Vec<_>>()),
+            Ok(Err(error)) => Err(Failure::from(error)),
             Err(_) => Err(no_answer(timeout)),
         };
         // A connection that broke, or whose answer is still to come, is no longer used.
-        if let Err(failure) = &result
-            && failure.code.is_none()
-        {
+        let broken = |failure: &Failure| failure.code.is_none();
+        if match &results {
+            Ok(replies) => replies.iter().any(|reply| reply.as_ref().is_err_and(broken)),
+            Err(failure) => broken(failure),
+        } {
             self.live = None;
         }
-        result
+        results
     }
 }
 

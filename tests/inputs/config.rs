@@ -72,7 +72,17 @@ fn folder(yaml: &str) -> TempDir {
     write("offboard.yaml", yaml, 0o600);
     write("roster.csv", ROSTER, 0o644);
     write("ca.pem", CA, 0o644);
-    for name in ["ldap", "ldap-control", "postgres", "postgres-control", "redis", "redis-control", "smtp"] {
+    for name in [
+        "ldap",
+        "ldap-control",
+        "postgres",
+        "postgres-control",
+        "redis",
+        "redis-control",
+        "smtp",
+        "vault",
+        "vault-control",
+    ] {
         write(&format!("secrets/{name}"), "hunter2\n", 0o600);
     }
     let key = folder.path().join("secrets/fleet_ed25519");

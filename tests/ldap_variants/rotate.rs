@@ -27,6 +27,7 @@ async fn turn(link: &mut dyn Link, phase: Phase, account: &str, old: &str, seen:
         old: Some(&old),
         new: (phase != Phase::Create).then_some(&new),
         seen,
+        user: None,
         consumers: &[],
     };
     let taken = link.rotate(&turn, &cx()).await;

@@ -120,7 +120,7 @@ fn programs_that_use_a_third_account_are_not_touched() {
     let first = verifier(&lab, &service);
     office.edit("offboard.yaml", |text| text.replace(&format!("account: {}", service.role), "account: monitor"));
     let done = office.offboard(&["--json", "rotate", &service.name, "--yes"]).expect(12);
-    assert!(done.out.contains("is neither `account` nor `alternate`"), "{}", done.out);
+    assert!(done.out.contains("is the name of neither account"), "{}", done.out);
     assert_eq!(verifier(&lab, &service), first);
     assert!(gets_in(&lab, &green, FIRST) && lab.answers(&service));
 }

@@ -219,7 +219,7 @@ fn holds(lab: &Lab, case: &Case) -> Result<(), TestCaseError> {
 #[test]
 fn whatever_happens_on_the_way_one_value_works_in_the_end() {
     let lab = Lab::shared();
-    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(6);
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(4);
     let config = Config { cases, max_shrink_iters: 0, failure_persistence: None, ..Config::default() };
     let mut runner = TestRunner::new(config);
     runner.run(&case(), |case| holds(&lab, &case)).unwrap_or_else(|failure| panic!("{failure}"));

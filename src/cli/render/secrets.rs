@@ -64,7 +64,7 @@ fn stands(secret: &SecretHealth, style: &Style) -> String {
     let mut out = String::new();
     for part in &secret.parts {
         let kind = match part.kind {
-            PartKind::Source | PartKind::SourceFile => "source",
+            PartKind::Source | PartKind::Former | PartKind::SourceFile => "source",
             PartKind::Consumer | PartKind::ConsumerPath => "consumer",
         };
         let well = match &part.fault {

@@ -72,6 +72,12 @@ impl DirectoryLink {
         if stored.values.iter().any(elsewhere) {
             return fault("its password is checked elsewhere ({SASL})", "name the system that checks it as the secret's `source`");
         }
+        if stored.values.len() > 1 {
+            return fault(
+                "it has more than one password (userPassword): all of them would go, and whoever logs in with another one is locked out",
+                "take away those that nobody needs, then: offboard resume",
+            );
+        }
         let reply = self.modify(account, vec![Change::Delete("userPassword", vec![NOBODYS.to_vec()])]).await?;
         match reply.code {
             Code::InsufficientAccessRights => return Err(reply.fault(what).hint(self.grant_for(account))),
@@ -328,10 +334,15 @@ impl DirectoryLink {
         let mut findings = Vec::new();
         for at in self.others() {
             let until = Instant::now() + REPLICATION;
+            // A failed login counts, and may lock the account: six tries in all, with growing pauses.
+            let mut pause = Duration::from_millis(300);
             loop {
                 match self.attempt_at(&at, account, new, what).await {
                     Ok(Attempt::LetIn) => break,
-                    Ok(Attempt::Refused(_)) if Instant::now() < until => sleep(Duration::from_millis(100)).await,
+                    Ok(Attempt::Refused(_)) if Instant::now() + pause < until => {
+                        sleep(pause).await;
+                        pause *= 2;
+                    }
                     Ok(Attempt::Refused(reply)) => {
                         return Err(Fault::new(FaultKind::Busy, what)
                             .because(format!("{at} has not taken the new value within {} s: {reply}", REPLICATION.as_secs()))

@@ -54,7 +54,7 @@ pub static MANIFEST: Manifest = Manifest {
         (DoorKind::Membership, Proof::ReadBack),
         (DoorKind::SharedSecret, Proof::Refused),
     ],
-    rotates: &[PartKind::Source],
+    rotates: &[PartKind::Source, PartKind::Former],
     privileges: &[
         "SUPERUSER; or CREATEROLE (from PostgreSQL 16 on also ADMIN OPTION on every role that is to be disabled or revoked) and membership in pg_signal_backend",
         "membership in pg_read_all_stats, to see where sessions come from and which of them came in by SET ROLE",

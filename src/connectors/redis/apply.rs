@@ -8,7 +8,7 @@ use super::link::{self, RedisLink};
 use super::user::digest;
 use crate::connector::Cx;
 use crate::model::{Action, Fault, FaultKind, Outcome, Step};
-use crate::wire::resp::{Failure, Session};
+use crate::wire::resp::{Failure, Reply, Session};
 use secrecy::SecretString;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -49,8 +49,7 @@ async fn disable(link: &mut RedisLink, name: &str, cx: &Cx) -> Result<Outcome, F
     let done = user.is_off_with(witness.as_deref());
     if !done {
         let password = witness.map(|witness| format!("#{witness}"));
-        let mut command = vec!["ACL", "SETUSER", name, "off", "resetpass"];
-        command.extend(password.as_deref());
+        let command = switch_off(name, password.as_deref());
         link.session.call(&command).await.map_err(|failure| link.fault(failure, &cannot, "acl|setuser"))?;
     }
     link.disabled.insert(name.to_string());
@@ -65,6 +64,13 @@ async fn disable(link: &mut RedisLink, name: &str, cx: &Cx) -> Result<Outcome, F
         true => Outcome::AlreadyDone,
         false => Outcome::Done { note: format!("off, no password but a witness; {kept}") },
     })
+}
+
+/// Off, with no password but the witness, if there is to be one.
+fn switch_off<'a>(name: &'a str, witness: Option<&'a str>) -> Vec<&'a str> {
+    let mut command = vec!["ACL", "SETUSER", name, "off", "resetpass"];
+    command.extend(witness);
+    command
 }
 
 /// Saves the users, where the server has somewhere to; says where.
@@ -121,7 +127,14 @@ async fn end_sessions(link: &mut RedisLink, name: &str, cx: &Cx) -> Result<Outco
                     .because(format!("{live} of them are still there after CLIENT KILL"))
                     .hint("they come back while the user is on: disable it, too"));
             }
-            match link.session.call(&["CLIENT", "KILL", "USER", name]).await {
+            // A session with the right to may switch the user on again and come back: off and cut in one go, it has no moment for it.
+            let witness = format!("#{}", digest(&witness(link, name, cx)));
+            let off = switch_off(name, Some(&witness));
+            let cut = ["CLIENT", "KILL", "USER", name];
+            let commands: &[&[&str]] = if link.disabled.contains(name) { &[&off, &cut] } else { &[&cut] };
+            let replies = link.session.calls(commands).await;
+            let replies = replies.map_err(|failure| link.fault(failure, &cannot, "client|kill"))?;
+            match replies.into_iter().next_back().unwrap_or(Ok(Reply::Nil)) {
                 Ok(reply) => ended += reply.text().parse::<usize>().unwrap_or_default(),
                 // The server cuts the connections of a user that is deleted.
                 Err(failure) if failure.words.starts_with("No such user") => return Ok(Outcome::Absent),

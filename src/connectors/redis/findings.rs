@@ -4,7 +4,7 @@
 use super::EVERYBODY;
 use super::clients::Client;
 use super::link::RedisLink;
-use super::user::User;
+use super::user::{ACL_SETUSER, User};
 use crate::model::FindingKind;
 use crate::wire::resp::Reply;
 use crate::wire::sql::presentable;
@@ -37,9 +37,14 @@ pub async fn about_the_server(link: &mut RedisLink, users: &[User], clients: &[C
     let everybody = users.iter().find(|user| user.name == EVERYBODY && user.enabled);
     match everybody {
         Some(user) if user.nopass => {
-            let what = format!("whoever reaches this server gets in as user `default`, without a password ({})", presentable(&user.rules));
+            // Whoever may change users without a login undoes whatever is done here.
+            let makes = user.may(&ACL_SETUSER);
+            let kind = if makes { FindingKind::Unknown } else { FindingKind::Configuration };
+            let also = if makes { ", and may switch users on again" } else { "" };
+            let what =
+                format!("whoever reaches this server gets in as user `default`, without a password{also} ({})", presentable(&user.rules));
             let hint = "ACL SETUSER default off, or give it a password, then: ACL SAVE";
-            link.note(FindingKind::Configuration, Some(EVERYBODY), what, hint);
+            link.note(kind, Some(EVERYBODY), what, hint);
         }
         Some(user) if user.passwords > 0 => {
             let what = format!(

@@ -42,6 +42,9 @@ pub fn compare(link: &mut RedisLink, users: &[User], theirs: &BTreeSet<String>) 
     let others = || users.iter().filter(|user| !theirs.contains(&user.name) && !link.is_ours(&user.name));
     let new: Vec<String> = others().filter(|u| !first.users.contains_key(&u.name)).map(|u| u.name.clone()).collect();
     let changed = others().filter(|u| first.users.get(&u.name).is_some_and(|before| *before != digest(&key, u)));
+    let ours = users.iter().filter(|user| link.is_ours(&user.name));
+    let ours = ours.filter(|u| first.users.get(&u.name).is_some_and(|before| *before != digest(&key, u)));
+    let ours: Vec<String> = ours.map(|u| u.name.clone()).collect();
     // A rotation of this run changes one, too.
     let changed: Vec<String> = if could { changed.map(|u| u.name.clone()).collect() } else { Vec::new() };
     if !new.is_empty() {
@@ -52,6 +55,11 @@ pub fn compare(link: &mut RedisLink, users: &[User], theirs: &BTreeSet<String>) 
         let what = format!("users were created during the run: {}{why}", some_of(&new));
         let hint = "find out whose they are: ACL DELUSER, or map them under accounts: in offboard.yaml; then: offboard resume";
         link.note(kind, only(&new), what, hint);
+    }
+    if !ours.is_empty() {
+        let what = format!("rules or passwords of offboard's own users were changed during the run: {}", some_of(&ours));
+        let hint = "who did that? Look at each with ACL GETUSER, give it a new password and take all others away; then: offboard resume";
+        link.note(FindingKind::Unknown, only(&ours), what, hint);
     }
     if !changed.is_empty() {
         let what = format!(

@@ -106,8 +106,12 @@ async fn nodes(link: &RedisLink, name: &str) -> Result<Vec<Node>, (String, Failu
 struct Before {
     /// Of everything that was stored.
     stored: String,
-    /// Of the old password alone: others may be added and taken away beside it.
+    /// Of the old password alone.
     old: String,
+    /// Of each password that was stored anywhere: all of them go, since nobody knows who knows them. What somebody adds later is not ours to
+    /// take away.
+    #[serde(default)]
+    each: BTreeSet<String>,
 }
 
 impl Before {
@@ -143,6 +147,7 @@ async fn create(link: &mut RedisLink, mut source: Source<'_>, turn: &Turn<'_>, c
     let before = Before {
         stored: stored(link, &source, None, cx),
         old: turn.old.map(|old| marked(link, source.name, &digest(old), cx)).unwrap_or_default(),
+        each: source.nodes.iter().flat_map(|n| &n.user.digests).map(|d| marked(link, source.name, d, cx)).collect(),
     };
     let mut taken = Taken::new(Outcome::Done { note: format!("may be changed, on servers: {}", source.nodes.len()) });
     taken.seen.before = serde_json::to_string(&before).ok();
@@ -197,10 +202,10 @@ async fn create(link: &mut RedisLink, mut source: Source<'_>, turn: &Turn<'_>, c
                 place: Some(link.place.id.clone()),
                 account: Some(source.name.to_string()),
                 what: format!(
-                    "user {:?} has {} passwords at {at}: only the one in the consumers' files is replaced",
+                    "user {:?} has {} passwords at {at}: all of them are taken away, since nobody knows who knows them",
                     source.name, node.user.passwords
                 ),
-                hint: "take away those that nobody needs: ACL SETUSER with !digest".into(),
+                hint: "a program that logs in with another one than the consumers' files have is locked out: name it as a consumer".into(),
             });
         }
     }
@@ -245,16 +250,14 @@ async fn test(link: &mut RedisLink, mut source: Source<'_>, turn: &Turn<'_>) -> 
     let failed = |because: String, hint: &str| {
         Fault::new(FaultKind::Busy, link.what(&source.cannot)).because(because).hint(hint)
     };
-    for node in &source.nodes {
-        match attempt(&node.session, source.name, new).await {
-            Ok(Attempt::LetIn) => {}
-            Ok(Attempt::Refused(_)) => return Err(changed_since(link, &source)),
-            Err(failure) => return Err(failure.into_fault(link.what(&source.cannot))),
-        }
+    let stored = digest(new);
+    if !source.nodes.iter().all(|node| node.user.digests.contains(&stored)) {
+        return Err(changed_since(link, &source));
     }
     let marks = marks(link, &source, turn)?;
     let until = Instant::now() + FRESH.0;
-    let mut waiting: Vec<&(String, Vec<String>)> = turn.consumers.iter().collect();
+    // Whose addresses are not known cannot be told from others.
+    let mut waiting: Vec<&(String, Vec<String>)> = turn.consumers.iter().filter(|(_, from)| !from.is_empty()).collect();
     let consumers = addresses(turn);
     loop {
         // A login says nothing of which password it used, and both are good: only when a program has left its old connections does it
@@ -290,7 +293,16 @@ async fn test(link: &mut RedisLink, mut source: Source<'_>, turn: &Turn<'_>) -> 
         }
         sleep(FRESH.1).await;
     }
-    let note = format!("the new value gets in; consumers that have logged in anew: {}", turn.consumers.len());
+    // Only now: our own login must not pass for a consumer's.
+    for node in &source.nodes {
+        match attempt(&node.session, source.name, new).await {
+            Ok(Attempt::LetIn) => {}
+            Ok(Attempt::Refused(_)) => return Err(changed_since(link, &source)),
+            Err(failure) => return Err(failure.into_fault(link.what(&source.cannot))),
+        }
+    }
+    let seen = turn.consumers.iter().filter(|(_, from)| !from.is_empty()).count();
+    let note = format!("the new value gets in; consumers that have logged in anew: {seen}");
     Ok(Taken::new(Outcome::Done { note }))
 }
 
@@ -299,17 +311,33 @@ async fn finish(link: &mut RedisLink, mut source: Source<'_>, turn: &Turn<'_>, c
     if !source.nodes.iter().all(|node| node.user.digests.contains(&new)) {
         return Err(changed_since(link, &source));
     }
-    let old = turn.old.map(digest).ok_or_else(|| {
-        Fault::new(FaultKind::Unexpected, link.what(&source.cannot)).because("the old value is not sealed any more")
+    let before = Before::read(turn.seen.before.as_ref()).ok_or_else(|| {
+        Fault::new(FaultKind::Unexpected, link.what(&source.cannot)).because("what was stored before is not on record")
     })?;
+    // What the leaver may know is what was stored when the run began; whatever else is there now, somebody has added since.
+    let known = |digest: &String| {
+        let marked = marked(link, source.name, digest, cx);
+        marked == before.old || before.each.contains(&marked)
+    };
+    let strange = |node: &Node| node.user.nopass || node.user.digests.iter().any(|d| *d != new && !known(d));
+    if source.nodes.iter().any(strange) {
+        return Err(changed_since(link, &source));
+    }
+    let leaving: Vec<Vec<String>> = source
+        .nodes
+        .iter()
+        .map(|node| node.user.digests.iter().filter(|d| **d != new).map(|d| format!("!{d}")).collect())
+        .collect();
     let marks = marks(link, &source, turn)?;
     let consumers = addresses(turn);
-    let forget = format!("!{old}");
+    let all_known = turn.consumers.iter().all(|(_, from)| !from.is_empty());
     let (mut changed, mut ended, mut kept_open) = (false, 0, 0);
-    for node in &mut source.nodes {
+    for (node, leaving) in source.nodes.iter_mut().zip(&leaving) {
         let at = format!("{} at {}", source.cannot, node.address);
-        if node.user.digests.contains(&old) && old != new {
-            let done = node.session.call(&["ACL", "SETUSER", source.name, &forget]).await;
+        if !leaving.is_empty() {
+            let mut command = vec!["ACL", "SETUSER", source.name];
+            command.extend(leaving.iter().map(String::as_str));
+            let done = node.session.call(&command).await;
             done.map_err(|failure| link.fault(failure, &at, "acl|setuser"))?;
             changed = true;
         }
@@ -318,7 +346,7 @@ async fn finish(link: &mut RedisLink, mut source: Source<'_>, turn: &Turn<'_>, c
             .map_err(|(failure, command)| link.fault(failure, format!("{at}: it is not kept over a restart"), command))?;
         let mark = mark_of(&marks, node);
         let (gone, left) = end(link, node, source.name, &at, cx, |client| {
-            client.id <= mark || !consumers.contains(client.address.as_str())
+            client.id <= mark || (all_known && !consumers.contains(client.address.as_str()))
         })
         .await?;
         ended += gone;
@@ -327,7 +355,21 @@ async fn finish(link: &mut RedisLink, mut source: Source<'_>, turn: &Turn<'_>, c
     let note = format!(
         "the old password is taken away; connections from before the change, or from elsewhere, ended: {ended}; consumers' newer ones, kept: {kept_open}"
     );
-    Ok(Taken::new(if changed || ended > 0 { Outcome::Done { note } } else { Outcome::AlreadyDone }))
+    let mut taken = Taken::new(if changed || ended > 0 { Outcome::Done { note } } else { Outcome::AlreadyDone });
+    if kept_open > 0 {
+        taken.findings.push(Finding {
+            // Of programs whose addresses are not known, anybody's may be among them.
+            kind: if all_known { FindingKind::NotCovered } else { FindingKind::Unknown },
+            place: Some(link.place.id.clone()),
+            account: Some(source.name.to_string()),
+            what: format!(
+                "{kept_open} connections of user {:?} were opened while the old and the new value were good: Redis does not say with which",
+                source.name
+            ),
+            hint: format!("to be sure, end them when the programs can bear it: CLIENT KILL USER {}", presentable(source.name)),
+        });
+    }
+    Ok(taken)
 }
 
 /// The addresses that consumers' logins come from.
@@ -450,6 +492,13 @@ pub async fn look(
             new_gets_in &= matches!(attempt(&node.session, name, new).await?, Attempt::LetIn);
         }
     }
+    // A password beside the new one: whoever knows it gets in, and we do not.
+    let others = new.as_ref().map(digest).map(|new| {
+        nodes.iter().flat_map(|node| &node.user.digests).filter(|digest| **digest != new).collect::<BTreeSet<_>>().len()
+    });
+    if let Some(others @ 1..) = others {
+        return Ok(Look::unproven(format!("user {name:?} has {others} passwords besides the new one, and nobody knows who knows them")));
+    }
     if let (Some(reply), true) = (&refused, new_gets_in) {
         return Ok(shut(Proof::Refused, reply.clone(), format!("user {name:?} logged in with the new value")));
     }
@@ -457,7 +506,10 @@ pub async fn look(
     let nopass = nodes.iter().any(|node| node.user.nopass);
     let gone = Before::read(before.as_ref()).is_some_and(|before| {
         let mut all = nodes.iter().flat_map(|node| &node.user.digests);
-        !before.old.is_empty() && !nopass && all.all(|digest| marked(link, name, digest, cx) != before.old)
+        !before.old.is_empty() && !nopass && all.all(|digest| {
+            let marked = marked(link, name, digest, cx);
+            marked != before.old && !before.each.contains(&marked)
+        })
     });
     Ok(match (refused, gone) {
         (reply, true) => {

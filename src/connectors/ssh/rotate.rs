@@ -76,6 +76,12 @@ impl<'t> Work<'_, 't> {
         if let Some(path) = self.kept.user_path() {
             keyfile::try_out(self.kept.format, &held.file, &path)
                 .map_err(|why| self.fault(FaultKind::Misconfigured, format!("the account's name: {why}")).hint(MEND))?;
+            // What stands there may be anything, also a password: it is neither remembered nor told unless it is one of the two names.
+            if held.user.as_ref().is_none_or(|user| !self.kept.users.contains(user)) {
+                return Err(self
+                    .fault(FaultKind::Misconfigured, "what its `user-key` leads to is the name of neither account")
+                    .hint("correct `source` or `user-key` in offboard.yaml, or the file, then: offboard resume"));
+            }
         }
         self.is_healthy(Duration::ZERO).await?;
         let mut taken = Taken::new(Outcome::Done { note: "it stands there once, can be replaced, and the program is healthy".into() });

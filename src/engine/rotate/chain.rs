@@ -176,10 +176,10 @@ impl Run<'_> {
                 "mend the files that have a wrong one, then: offboard resume",
             ))
         } else {
-            strange.map(|user| {
+            strange.map(|_| {
                 (
                     format!("secret {name}: its consumers log in with another account"),
-                    format!("{user:?} is neither `account` nor `alternate`"),
+                    "their files name neither `account` nor `alternate`".to_string(),
                     "correct `source` in offboard.yaml, or the files, then: offboard resume",
                 )
             })

@@ -120,16 +120,27 @@ function process(pid,    text, name, state, ppid, uid, title) {
         title = whole("/proc/" pid "/cmdline")
         sub(/\n.*/, "", title)
         # Somebody who has not logged in yet, such as a probe of ours.
+        serving[ppid] = 1
         if (title ~ /\[(net|accepted)\]/) waiting[ppid] = waiting[pid] = 1
         else if (uid[1] == 0 && title ~ /^sshd(-session)?: / && title !~ /\[listener\]/) served[pid] = pid "\t" ppid "\t" title
     }
 }
+# Half of an sshd without its other half has just let somebody in, or is at its end, as after a probe of ours: two seconds tell.
+function at_its_end(pid,    i, title) {
+    if (pid in serving || served[pid] !~ /\[priv\]/) return 0
+    for (i = 0; i < 10; i++) {
+        title = whole("/proc/" pid "/cmdline")
+        if (title !~ /\[priv\]/) return title == ""
+        system("sleep 0.2 2>/dev/null || sleep 1")
+    }
+    return 0
+}
 BEGIN {
     RS = "\001"
     for (i = 1; i < ARGC; i++) process(substr(ARGV[i], 7))
+    for (pid in served) if (!(pid in waiting) && !at_its_end(pid)) print "S\t" served[pid]
     RS = "\n"
     ARGC = 1
-    for (pid in served) if (!(pid in waiting)) print "S\t" served[pid]
     for (uid in many) print "N\t" uid "\t" many[uid] "\t" names[uid]
     print "Z\tprocesses"
 }'
