@@ -2,7 +2,7 @@
 
 use super::outcome::Failure;
 use super::render::Style;
-use crate::model::Actor;
+use crate::model::{Actor, Fault, FaultKind};
 use crate::store::Store;
 use crate::wiring::House;
 use jiff::Timestamp;
@@ -83,6 +83,14 @@ impl Context {
             eprintln!("error[unexpected]: cannot write the result: {error}");
             self.unwritten.store(true, Ordering::SeqCst);
         }
+    }
+
+    /// Writes what is told only once: that somebody reads it is part of the work, and a reader that went away has not.
+    pub fn write_once(&self, text: &str) -> Result<(), Fault> {
+        let mut out = std::io::stdout().lock();
+        out.write_all(text.as_bytes())
+            .and_then(|()| out.flush())
+            .map_err(|e| Fault::new(FaultKind::Unexpected, "cannot write the result; nothing was changed").because(e))
     }
 
     /// What waits in this outbox is sent when the command has done its work and said what came of it.

@@ -57,18 +57,29 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         .hint("make a recovery key for it with: offboard seal recovery")
         .into());
     }
+    let paths = |list: &[PathBuf]| list.iter().map(|p| p.display().to_string()).collect::<Vec<_>>();
+    let json = |made: &[PathBuf], kept: &[PathBuf]| serde_json::json!({ "made": paths(made), "kept": paths(kept) });
     let mut recovery = None;
     if has_journal {
         kept.push(journal_folder);
     } else {
         folder(&journal_folder)?;
         Journal::create(&journal_folder, keys).await?.close().await;
+        made.push(journal_folder.clone());
         if args.recovery {
-            recovery = Some(super::seal::recovery(context, &journal_folder, &keys_folder).await?);
+            let all = |recovery: &super::seal::Recovery| {
+                let mut all = json(&made, &kept);
+                if let (Some(all), serde_json::Value::Object(recovery)) = (all.as_object_mut(), recovery.json()) {
+                    all.extend(recovery);
+                }
+                all
+            };
+            recovery = Some(super::seal::recovery(context, &journal_folder, &keys_folder, all).await?);
+            if context.json {
+                return Ok(Exit::Fine);
+            }
         }
-        made.push(journal_folder);
     }
-    let paths = |list: &[PathBuf]| list.iter().map(|p| p.display().to_string()).collect::<Vec<_>>();
     context.print(
         |_| {
             let mut text = String::new();
@@ -90,15 +101,7 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
             }
             text
         },
-        || {
-            let mut made = serde_json::json!({ "made": paths(&made), "kept": paths(&kept) });
-            if let (Some(recovery), Some(made)) = (&recovery, made.as_object_mut())
-                && let serde_json::Value::Object(recovery) = recovery.json()
-            {
-                made.extend(recovery);
-            }
-            made
-        },
+        || json(&made, &kept),
     );
     Ok(Exit::Fine)
 }

@@ -4,7 +4,9 @@ use super::context::{Context, actor, clock};
 use super::outcome::{Exit, Failure};
 use super::render;
 use crate::config::Config;
-use crate::journal::{KeyId, Recipient, RecoveryKey, recover, rotate_sealing_key, seal_status, set_recovery};
+use crate::journal::{
+    KeyId, Recipient, RecoveryKey, SealedWith, recover, rotate_sealing_key, seal_status, set_recovery,
+};
 use crate::model::{Fault, FaultKind};
 use crate::wire::guarded::{self, Access};
 use crate::wiring::{keys, public_key};
@@ -48,8 +50,10 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         Command::Status => status(context, &config).await,
         Command::Rotate => rotate(context, &config).await,
         Command::Recovery => {
-            let made = recovery(context, &config.journal, &config.keys).await?;
-            context.print(|_| made.said(), || made.json());
+            let made = recovery(context, &config.journal, &config.keys, Recovery::json).await?;
+            if !context.json {
+                context.write(&made.said());
+            }
             Ok(Exit::Fine)
         }
         Command::Recover { key, check } => get_back(context, &config, key.as_deref(), check).await,
@@ -72,19 +76,38 @@ async fn status(context: &Context, config: &Config) -> Result<Exit, Failure> {
         .filter(|key| (key.values > 0 || Some(&key.key) == newest.as_ref()) && !at_hand(&key.key))
         .map(|key| &key.key)
         .collect();
-    let recovery = status.keys.last().and_then(|key| key.recovery.clone());
+    let opener = status.keys.iter().rev().find(|key| key.recovery.is_some());
+    let recovery = opener.and_then(|key| key.recovery.clone());
+    // Keys in use that the recovery key does not open.
+    let mut unopened: Vec<&KeyId> = Vec::new();
+    if recovery.is_some() {
+        let in_use = |key: &&SealedWith| key.values > 0 || Some(&key.key) == current.as_ref();
+        let known = status.keys.iter().filter(in_use).filter(|key| key.recovery != recovery).map(|key| &key.key);
+        let unknown = current.iter().filter(|current| status.keys.iter().all(|key| key.key != **current));
+        unopened.extend(known.chain(unknown));
+    }
     context.print(
         |style| {
-            render::seal(&status, current.as_ref(), former.as_ref(), &missing, recovery.as_deref(), fault.as_ref(), style)
+            let found = render::Sealing {
+                status: &status,
+                current: current.as_ref(),
+                former: former.as_ref(),
+                missing: &missing,
+                unopened: &unopened,
+                opener,
+                unread: fault.as_ref(),
+            };
+            render::seal(&found, style)
         },
         || {
             serde_json::json!({
                 "current": current, "former": former, "keys": status.keys, "unnamed": status.unnamed, "missing": missing,
-                "recovery": recovery, "fault": fault,
+                "recovery": recovery, "recovery_set": opener.and_then(|key| key.recovery_set.as_ref()), "unopened": unopened,
+                "fault": fault,
             })
         },
     );
-    let well = fault.is_none() && former.is_none() && missing.is_empty();
+    let well = fault.is_none() && former.is_none() && missing.is_empty() && unopened.is_empty();
     Ok(if well { Exit::Fine } else { Exit::Found })
 }
 
@@ -93,16 +116,22 @@ async fn rotate(context: &Context, config: &Config) -> Result<Exit, Failure> {
     let done = rotate_sealing_key(&config.journal, &config.keys, read, clock()(), &actor().name).await;
     let done = done.map_err(|fault| in_use(fault, "then: offboard seal rotate"))?;
     context.print(
-        |_| {
+        |style| {
             let goes_on = if done.continued { ", going on where it was left" } else { "" };
             let recovery = match &done.recovery {
-                Some(recipient) => format!("The recovery key {} opens the new key, too.\n", recipient.id()),
+                Some(recipient) => format!(
+                    "The recovery key {}{} opens the new key, too. If somebody has left who may know it: offboard seal recovery, and then \
+                     offboard seal rotate again.\n",
+                    recipient.id(),
+                    render::set(done.recovery_set.as_ref(), style),
+                ),
                 None => "No recovery key opens it: offboard seal recovery makes one.\n".into(),
             };
             format!(
                 "The sealing key is {} now; {} is gone. Sealed anew: {}{goes_on}.\n{recovery}\
                  Make a new copy of {} apart from the journal. Keep the old copy only as long as copies of the journal from \
-                 before: nothing else opens with it.\n",
+                 before: nothing else opens with it.\n\
+                 Other journals that were sealed with the keys in this folder cannot be opened with them any more.\n",
                 done.to,
                 done.from,
                 render::values(done.values),
@@ -112,7 +141,7 @@ async fn rotate(context: &Context, config: &Config) -> Result<Exit, Failure> {
         || {
             serde_json::json!({
                 "from": done.from, "to": done.to, "values": done.values, "continued": done.continued,
-                "recovery": done.recovery.as_ref().map(Recipient::id),
+                "recovery": done.recovery.as_ref().map(Recipient::id), "recovery_set": done.recovery_set,
             })
         },
     );
@@ -128,7 +157,11 @@ pub struct Recovery {
 impl Recovery {
     /// What has been done, after the key itself was shown.
     pub fn said(&self) -> String {
-        format!("The recovery key {} opens the journal's keys from now on.\n", self.recipient.id())
+        format!(
+            "The recovery key {} opens the journal's keys from now on, and no earlier one does. If somebody has left who may know an earlier \
+             one:\noffboard seal rotate, now.\n",
+            self.recipient.id()
+        )
     }
 
     /// With the key itself.
@@ -137,26 +170,33 @@ impl Recovery {
     }
 }
 
-/// Makes a recovery key for a journal and its keys. In words it is shown first: one that nobody has read must not be the one that counts.
-pub async fn recovery(context: &Context, journal: &Path, keys: &Path) -> Result<Recovery, Failure> {
+/// Makes a recovery key for a journal and its keys. It is shown first: one that nobody has read must not be the one that counts. `json` is all
+/// that is shown as JSON.
+pub async fn recovery(
+    context: &Context,
+    journal: &Path,
+    keys: &Path,
+    json: impl FnOnce(&Recovery) -> serde_json::Value,
+) -> Result<Recovery, Failure> {
     let (key, recipient) = RecoveryKey::generate()?;
-    let text = key.to_text();
+    let made = Recovery { text: key.to_text(), recipient };
     let show = || {
-        if !context.json {
-            context.write(&format!(
-                "The recovery key {}. It is shown this once, and kept nowhere:\n\n    {}\n\n\
-                 Write it down and keep it away from this machine, where only those get it who may read every secret in the journal\n\
-                 and sign for it: whoever has this key and a copy of the journal can do both. offboard seal recover --check tries it.\n\n",
-                recipient.id(),
-                text.expose_secret(),
-            ));
+        if context.json {
+            return context.write_once(&format!("{:#}\n", json(&made)));
         }
+        context.write_once(&format!(
+            "The recovery key {}. It is shown this once, and kept nowhere:\n\n    {}\n\n\
+             Write it down and keep it away from this machine, where only those get it who may read every secret in the journal\n\
+             and sign for it: whoever has this key and a copy of the journal can do both. offboard seal recover --check tries it.\n\n",
+            made.recipient.id(),
+            made.text.expose_secret(),
+        ))
     };
     let read = |path: &Path| guarded::read(path, Access::OwnerReads);
-    set_recovery(journal, keys, read, &recipient, clock()(), &actor().name, show)
+    set_recovery(journal, keys, read, &made.recipient, clock()(), &actor().name, show)
         .await
         .map_err(|fault| in_use(fault, "then: offboard seal recovery"))?;
-    Ok(Recovery { text, recipient })
+    Ok(made)
 }
 
 async fn get_back(context: &Context, config: &Config, file: Option<&Path>, check: bool) -> Result<Exit, Failure> {

@@ -138,7 +138,7 @@ impl JournalError {
                 "check `keys` in offboard.yaml: it must be the folder that belongs to this journal".into()
             }
             Self::OtherSealingKey { .. } => {
-                "if the key was changed just now, try again; else restore sealing.key from the newest copy of the folder \
+                "if the key was changed just now, try again; else see whether the journal is what it was: offboard journal verify; then restore sealing.key from the newest copy of the folder \
                  keys, or with the recovery key: offboard seal recover"
                     .into()
             }

@@ -11,12 +11,13 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
 use ed25519_dalek::pkcs8::{DecodePrivateKey, DecodePublicKey, EncodePrivateKey, EncodePublicKey, KeypairBytes};
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
+use nix::fcntl::{Flock, FlockArg};
 use rand::TryRng;
 use rand::rngs::SysRng;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 /// The file of the sealing key.
@@ -60,54 +61,80 @@ impl Keys {
         Self { sealing, former, signing }
     }
 
-    /// Writes the keys into `folder`, where there must be none of them.
+    /// Writes those of the keys into `folder` that are not there.
     ///
     /// # Errors
-    /// `Protected` if one of the files exists.
+    /// `Protected` if one of the files exists and holds something else: nothing is overwritten, and nothing was written then.
     pub(super) fn write(&self, folder: &Path) -> Result<(), Fault> {
-        for name in [SEALING_KEY, NEXT_SEALING_KEY, SIGNING_KEY, PUBLIC_KEY] {
-            let path = folder.join(name);
-            if path.symlink_metadata().is_ok() {
-                return Err(Fault::new(FaultKind::Protected, format!("{} exists already", path.display()))
-                    .hint("keys are never overwritten: name another folder in offboard.yaml, or keep these"));
-            }
-        }
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|e| unwritten(folder, &e))?;
         // Version 1 of PKCS #8, without the public half: OpenSSL 3.0 does not read version 2.
         let signing = KeypairBytes { secret_key: self.signing.to_bytes(), public_key: None }
             .to_pkcs8_pem(LineEnding::LF)
             .map_err(|e| unwritten(&folder.join(SIGNING_KEY), &e))?;
         let public = self.public().to_pem();
         let (sealing, next) = match &self.former {
-            Some(former) => (former, Some(&self.sealing)),
-            None => (&self.sealing, None),
+            Some(former) => (former.text(), Some(self.sealing.text())),
+            None => (self.sealing.text(), None),
         };
         // The newer sealing key first: with it alone nobody goes on.
-        if let Some(next) = next {
-            write_key(folder, NEXT_SEALING_KEY, 0o600, next.text().as_bytes())?;
+        let files = [
+            (NEXT_SEALING_KEY, 0o600, next.as_ref().map(|text| text.as_bytes())),
+            (SEALING_KEY, 0o600, Some(sealing.as_bytes())),
+            (SIGNING_KEY, 0o600, Some(signing.as_bytes())),
+            (PUBLIC_KEY, 0o644, Some(public.as_bytes())),
+        ];
+        let mut missing = Vec::new();
+        for (name, mode, text) in files {
+            let path = folder.join(name);
+            let there = match std::fs::read(&path) {
+                Ok(there) => Some(Zeroizing::new(there)),
+                Err(_) if path.symlink_metadata().is_err() => None,
+                Err(e) => {
+                    return Err(Fault::new(FaultKind::Protected, format!("{}: cannot be read", path.display()))
+                        .because(e)
+                        .hint("keys are never overwritten: see what it is"));
+                }
+            };
+            match (there, text) {
+                (None, None) => {}
+                (None, Some(text)) => missing.push((name, mode, text)),
+                (Some(there), Some(text)) if there.trim_ascii() == text.trim_ascii() => {}
+                (Some(_), _) => {
+                    return Err(Fault::new(FaultKind::Protected, format!("{} exists already", path.display()))
+                        .because("what stands in it is not what would be written")
+                        .hint("keys are never overwritten: name another folder in offboard.yaml, or keep these"));
+                }
+            }
         }
-        write_key(folder, SEALING_KEY, 0o600, sealing.text().as_bytes())?;
-        write_key(folder, SIGNING_KEY, 0o600, signing.as_bytes())?;
-        write_key(folder, PUBLIC_KEY, 0o644, public.as_bytes())?;
-        sync(folder)
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|e| unwritten(folder, &e))?;
+        for (name, mode, text) in missing {
+            write_unfinished(folder, name, mode, text)?;
+            finish(folder, name)?;
+        }
+        sync(folder)?;
+        match folder.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => sync(parent),
+            _ => sync(Path::new(".")),
+        }
     }
 
-    /// Makes the sealing key that takes the place of the one in `folder`; durable there when this returns. New values are sealed with it
-    /// from now on. Does nothing if that was done before.
-    pub(super) fn begin_rotation(&mut self, folder: &Path) -> Result<(), Fault> {
-        if self.former.is_some() {
-            return Ok(());
+    /// Makes the sealing key that is to take the place of the one in `folder`. It counts for nobody before [`Keys::begin_rotation`].
+    pub(super) fn make_next(folder: &Path) -> Result<SealingKey, Fault> {
+        // A rename would put a plain file into the place of the link, and leave the key where it points to.
+        let path = folder.join(SEALING_KEY);
+        if path.symlink_metadata().is_ok_and(|meta| meta.is_symlink()) {
+            return Err(Fault::new(FaultKind::Protected, format!("{} is a symbolic link", path.display()))
+                .hint("put the file itself there, or name the folder that it is in as `keys` in offboard.yaml"));
         }
         let next = SealingKey::new(Zeroizing::new(random()?));
-        // Whole or not at all: a file of half a key would lock everybody out.
-        let unfinished = folder.join(format!("{NEXT_SEALING_KEY}.unfinished"));
-        match std::fs::remove_file(&unfinished) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(unwritten(&unfinished, &e)),
-            _ => {}
-        }
-        write_key(folder, &format!("{NEXT_SEALING_KEY}.unfinished"), 0o600, next.text().as_bytes())?;
-        let path = folder.join(NEXT_SEALING_KEY);
-        std::fs::rename(&unfinished, &path).map_err(|e| unwritten(&path, &e))?;
+        write_unfinished(folder, NEXT_SEALING_KEY, 0o600, next.text().as_bytes())?;
+        sync(folder)?;
+        Ok(next)
+    }
+
+    /// Lets `next`, which [`Keys::make_next`] has made, take the place of the sealing key in `folder`; durable there when this returns. New
+    /// values are sealed with it from now on.
+    pub(super) fn begin_rotation(&mut self, folder: &Path, next: SealingKey) -> Result<(), Fault> {
+        finish(folder, NEXT_SEALING_KEY)?;
         sync(folder)?;
         self.former = Some(std::mem::replace(&mut self.sealing, next));
         Ok(())
@@ -238,11 +265,41 @@ impl PublicKey {
     }
 }
 
-fn write_key(folder: &Path, name: &str, mode: u32, text: &[u8]) -> Result<(), Fault> {
-    let path = folder.join(name);
+/// The file of that name before it counts: whole or not at all, for half a key would lock everybody out.
+fn unfinished(folder: &Path, name: &str) -> PathBuf {
+    folder.join(format!("{name}.unfinished"))
+}
+
+fn write_unfinished(folder: &Path, name: &str, mode: u32, text: &[u8]) -> Result<(), Fault> {
+    let path = unfinished(folder, name);
+    match std::fs::remove_file(&path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(unwritten(&path, &e)),
+        _ => {}
+    }
     let mut file =
         OpenOptions::new().write(true).create_new(true).mode(mode).open(&path).map_err(|e| unwritten(&path, &e))?;
     file.write_all(text).and_then(|()| file.sync_all()).map_err(|e| unwritten(&path, &e))
+}
+
+/// Gives the unfinished file its name. Unlike a rename, a link takes no other file's place.
+fn finish(folder: &Path, name: &str) -> Result<(), Fault> {
+    let (from, to) = (unfinished(folder, name), folder.join(name));
+    std::fs::hard_link(&from, &to).map_err(|e| unwritten(&to, &e))?;
+    std::fs::remove_file(&from).map_err(|e| unwritten(&from, &e))
+}
+
+/// The right to change the keys in `folder`: journals may share them, each with a lock of its own.
+///
+/// # Errors
+/// `Busy` if another process has it.
+pub(super) fn lock(folder: &Path) -> Result<Flock<File>, Fault> {
+    let file = File::open(folder).map_err(|e| unwritten(folder, &e))?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
+        nix::errno::Errno::EWOULDBLOCK => {
+            Fault::new(FaultKind::Busy, format!("another process changes the keys in {}", folder.display()))
+        }
+        other => unwritten(folder, &other),
+    })
 }
 
 /// What was made, renamed or removed in a folder is durable when this returns.

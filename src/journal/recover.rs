@@ -10,6 +10,7 @@ use super::store::Store;
 use super::verify;
 use crate::model::{Fault, FaultKind};
 use sqlx::Connection;
+use sqlx::sqlite::SqliteConnection;
 use std::path::Path;
 
 /// Keys that a recovery key has opened.
@@ -31,7 +32,8 @@ impl Recovered {
     /// Writes the keys into `folder`.
     ///
     /// # Errors
-    /// `Protected` if any of them is there: nothing is overwritten.
+    /// `Protected` if one of the files is there and holds something else: nothing is overwritten.
+    /// Those that hold just that are kept.
     pub fn write(&self, folder: &Path) -> Result<(), Fault> {
         self.keys.write(folder)
     }
@@ -40,13 +42,27 @@ impl Recovered {
 /// Opens the keys of the journal in `folder` with the recovery key; changes nothing.
 ///
 /// # Errors
-/// No recovery key was ever set, or it is another one; the keys that it opens have not signed this journal.
+/// No recovery key was ever set, or it is another one; the keys that it opens have not signed this journal, or it does not verify with
+/// them (`Protected`): somebody may have put an earlier key back.
 pub async fn recover(folder: &Path, key: &RecoveryKey) -> Result<Recovered, Fault> {
     let store = Store::new(folder);
     store.check()?;
     let mut connection = store.connect_to_read().await?;
-    store.check_schema(&mut connection).await?;
-    let entries = ring::entries(&store, &mut connection).await?;
+    let recovered = within_snapshot(folder, &store, &mut connection, key).await;
+    let _ = connection.close().await;
+    recovered
+}
+
+async fn within_snapshot(
+    folder: &Path,
+    store: &Store,
+    connection: &mut SqliteConnection,
+    key: &RecoveryKey,
+) -> Result<Recovered, Fault> {
+    // What is used is what was verified: everything is read in one transaction, which ends with the connection.
+    sqlx::query("BEGIN").execute(&mut *connection).await.map_err(|e| store.fault(&e))?;
+    store.check_schema(connection).await?;
+    let entries = ring::entries(store, connection).await?;
     let named =
         |what: &str| Fault::new(FaultKind::Misconfigured, format!("the journal in {}: {what}", folder.display()));
     if entries.iter().all(|entry| entry.recovery.is_none()) {
@@ -55,20 +71,21 @@ pub async fn recover(folder: &Path, key: &RecoveryKey) -> Result<Recovered, Faul
     }
     let opened = |entry: &Entry| key.unwrap(&entry.key, entry.recovery.as_ref()?);
     let mut found: Vec<_> = entries.iter().filter_map(opened).collect();
-    // The newest signs; a journal never changes its signing key.
-    let Some((newest, signing)) = found.pop() else {
-        return Err(named("this recovery key opens none of its keys")
+    // The newest signs; a journal never changes its signing key. Without the newest it is a recovery key of before.
+    let last = entries.last().map(|entry| entry.key.clone());
+    let Some((newest, signing)) = found.pop().filter(|(newest, _)| Some(newest.id()) == last) else {
+        return Err(named("this recovery key does not open its newest key")
             .because(format!(
-                "they were encrypted to the recovery key {}",
+                "its keys were encrypted to the recovery key {}",
                 entries.iter().rev().find_map(|e| e.recovery.as_ref()).map_or_else(String::new, |w| w.recipient.id())
             ))
             .hint("if a new recovery key was set since, this is the old one"));
     };
     let mut others: Vec<SealingKey> = found.into_iter().map(|(key, _)| key).collect();
     let keys = Keys::recovered(newest.clone(), None, signing.clone());
-    read::last_checkpoint(&store, &mut connection, &keys.public()).await?;
-    // Whoever writes to the database could have put an older key in the place of the newest.
-    if let Some(problem) = verify::whole(&store, &keys.public(), None).await?.problems.first() {
+    read::last_checkpoint(store, connection, &keys.public()).await?;
+    let verification = verify::within(store, connection, &keys.public()).await?;
+    if let Some(problem) = verification.problems.first() {
         return Err(store.tampered(problem.to_string()).into());
     }
     // A rotation that was not ended needs the key before the newest, too.
@@ -76,7 +93,7 @@ pub async fn recover(folder: &Path, key: &RecoveryKey) -> Result<Recovered, Faul
     let mut needed: Option<SealingKey> = None;
     let mut last = (String::new(), String::new());
     loop {
-        let rows = page(&store, &mut connection, &last, &[]).await?;
+        let rows = page(store, connection, &last, &[]).await?;
         let Some((run, id, _)) = rows.last() else { break };
         last = (run.0.clone(), id.0.clone());
         for (run, id, value) in &rows {
@@ -91,6 +108,5 @@ pub async fn recover(folder: &Path, key: &RecoveryKey) -> Result<Recovered, Faul
             }
         }
     }
-    let _ = connection.close().await;
     Ok(Recovered { keys: Keys::recovered(newest, needed, signing), opened: count, unopened })
 }

@@ -7,7 +7,7 @@ use super::error::JournalError;
 use super::recovery::Wrapped;
 use super::seal::KeyId;
 use super::store::Store;
-use crate::model::{RunId, SealedId};
+use crate::model::{Digest, RunId, SealedId};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sqlx::Connection;
@@ -31,6 +31,9 @@ pub(super) struct Entry {
     pub by: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recovery: Option<Wrapped>,
+    /// When that recovery key was set, and by whom.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set: Option<Noted>,
 }
 
 impl Entry {
@@ -43,11 +46,36 @@ impl Entry {
 
 /// Every key that the journal knows of, the newest last.
 pub(super) async fn entries(store: &Store, connection: &mut SqliteConnection) -> Result<Vec<Entry>, JournalError> {
-    let rows: Vec<(String, Vec<u8>)> = sqlx::query_as("SELECT id, value FROM sealed WHERE run = $1")
+    read(store, rows(store, connection).await?)
+}
+
+/// As [`entries`], on a connection on which `verify::within` was called: none but those that are signed.
+pub(super) async fn signed_entries(
+    store: &Store,
+    connection: &mut SqliteConnection,
+) -> Result<Vec<Entry>, JournalError> {
+    let rows = rows(store, &mut *connection).await?;
+    let signed: Vec<(String, String)> = sqlx::query_as("SELECT id, sha256 FROM temp.kept WHERE run = $1")
         .bind(RING)
         .fetch_all(connection)
         .await
         .map_err(|e| store.fault(&e))?;
+    let signed: BTreeMap<String, String> = signed.into_iter().collect();
+    if let Some((id, _)) = rows.iter().find(|(id, value)| signed.get(id) != Some(&Digest::of(value).0)) {
+        return Err(store.tampered(format!("what it says of the sealing key {id} was changed")));
+    }
+    read(store, rows)
+}
+
+async fn rows(store: &Store, connection: &mut SqliteConnection) -> Result<Vec<(String, Vec<u8>)>, JournalError> {
+    sqlx::query_as("SELECT id, value FROM sealed WHERE run = $1")
+        .bind(RING)
+        .fetch_all(connection)
+        .await
+        .map_err(|e| store.fault(&e))
+}
+
+fn read(store: &Store, rows: Vec<(String, Vec<u8>)>) -> Result<Vec<Entry>, JournalError> {
     let mut entries = Vec::with_capacity(rows.len());
     for (id, value) in rows {
         let entry: Entry = serde_json::from_slice(&value)
@@ -83,10 +111,13 @@ pub struct SealedWith {
     pub noted: Option<Noted>,
     /// The recovery key that opens it, too.
     pub recovery: Option<String>,
+    /// When that recovery key was set, and by whom.
+    pub recovery_set: Option<Noted>,
 }
 
-/// When a key was noted in the journal, which is when it was made if a rotation made it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// When a key was noted in the journal, which is when it was made if a rotation made it; or when a recovery key was set.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Noted {
     /// When.
     pub at: Timestamp,
@@ -120,11 +151,13 @@ pub async fn seal_status(folder: &Path) -> Result<SealStatus, JournalError> {
         values: counts.remove(&Some(entry.key.0.clone())).unwrap_or(0),
         noted: Some(Noted { at: entry.noted, by: entry.by }),
         recovery: entry.recovery.map(|wrapped| wrapped.recipient.id()),
+        recovery_set: entry.set,
         key: entry.key,
     });
     let known: Vec<SealedWith> = known.collect();
     let unknown = counts
         .into_iter()
-        .filter_map(|(key, values)| Some(SealedWith { key: KeyId(key?), values, noted: None, recovery: None }));
+        .filter_map(|(key, values)| Some((KeyId(key?), values)))
+        .map(|(key, values)| SealedWith { key, values, noted: None, recovery: None, recovery_set: None });
     Ok(SealStatus { keys: unknown.chain(known).collect(), unnamed })
 }

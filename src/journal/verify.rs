@@ -43,31 +43,21 @@ pub(super) async fn whole(
     key: &PublicKey,
     expected_head: Option<&Digest>,
 ) -> Result<Verification, JournalError> {
-    let mut check = Check {
-        key,
-        expected_head,
-        found_head: false,
-        found: Findings::default(),
-        result: Verification {
-            records: 0,
-            runs: 0,
-            checkpoints: 0,
-            sealed: 0,
-            head: None,
-            last: None,
-            signer: key.fingerprint(),
-            problems: Vec::new(),
-            more: 0,
-        },
-    };
-    match check.walk(store).await {
-        Ok(()) => {}
-        // Of a damaged file, say what was found until then.
-        Err(JournalError::Corrupt { because, .. }) => check.found.report(Problem::Damaged { what: because }),
-        Err(other) => return Err(other),
-    }
-    let Findings { problems, more, .. } = check.found;
-    Ok(Verification { problems, more, ..check.result })
+    let mut check = Check::new(key, expected_head);
+    let walked = check.walk(store).await;
+    check.ended(walked)
+}
+
+/// Checks the journal as `connection` sees it in the transaction that it is in: what is read there afterwards is what was checked. Leaves
+/// the signed digest of every sealed value behind in `temp.kept`.
+pub(super) async fn within(
+    store: &Store,
+    connection: &mut SqliteConnection,
+    key: &PublicKey,
+) -> Result<Verification, JournalError> {
+    let mut check = Check::new(key, None);
+    let walked = check.walk_here(connection).await.map_err(|e| store.fault(&e));
+    check.ended(walked)
 }
 
 struct Check<'a> {
@@ -78,7 +68,38 @@ struct Check<'a> {
     result: Verification,
 }
 
-impl Check<'_> {
+impl<'a> Check<'a> {
+    fn new(key: &'a PublicKey, expected_head: Option<&'a Digest>) -> Self {
+        Self {
+            key,
+            expected_head,
+            found_head: false,
+            found: Findings::default(),
+            result: Verification {
+                records: 0,
+                runs: 0,
+                checkpoints: 0,
+                sealed: 0,
+                head: None,
+                last: None,
+                signer: key.fingerprint(),
+                problems: Vec::new(),
+                more: 0,
+            },
+        }
+    }
+
+    fn ended(mut self, walked: Result<(), JournalError>) -> Result<Verification, JournalError> {
+        match walked {
+            Ok(()) => {}
+            // Of a damaged file, say what was found until then.
+            Err(JournalError::Corrupt { because, .. }) => self.found.report(Problem::Damaged { what: because }),
+            Err(other) => return Err(other),
+        }
+        let Findings { problems, more, .. } = self.found;
+        Ok(Verification { problems, more, ..self.result })
+    }
+
     async fn walk(&mut self, store: &Store) -> Result<(), JournalError> {
         let mut connection = store.reading().connect().await.map_err(|e| store.fault(&e))?;
         match store.check_schema(&mut connection).await {
@@ -96,8 +117,13 @@ impl Check<'_> {
 
     async fn walk_snapshot(&mut self, connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
         let mut snapshot = connection.begin().await?;
+        self.walk_here(&mut snapshot).await?;
+        snapshot.rollback().await
+    }
+
+    async fn walk_here(&mut self, connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
         // Also whether the columns hold the types that the tables declare, which everything below relies on.
-        for said in sqlx::query_scalar::<_, String>("PRAGMA quick_check(10)").fetch_all(&mut *snapshot).await? {
+        for said in sqlx::query_scalar::<_, String>("PRAGMA quick_check(10)").fetch_all(&mut *connection).await? {
             if said != "ok" {
                 self.found.report(Problem::Damaged { what: said });
             }
@@ -110,12 +136,11 @@ impl Check<'_> {
             "CREATE TEMP TABLE kept (run TEXT, id TEXT, sha256 TEXT, destroyed INTEGER DEFAULT 0, PRIMARY KEY (run, id)) \
              WITHOUT ROWID",
         ] {
-            sqlx::query(table).execute(&mut *snapshot).await?;
+            sqlx::query(table).execute(&mut *connection).await?;
         }
-        self.checkpoints(&mut snapshot).await?;
-        self.records(&mut snapshot).await?;
-        self.sealed(&mut snapshot).await?;
-        snapshot.rollback().await
+        self.checkpoints(connection).await?;
+        self.records(connection).await?;
+        self.sealed(connection).await
     }
 
     async fn checkpoints(&mut self, connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {

@@ -1,22 +1,32 @@
 //! The keys that seal the journal, in words.
 
 use super::{Style, fault, line};
-use crate::journal::{KeyId, SealStatus};
+use crate::journal::{KeyId, Noted, SealStatus, SealedWith};
 use crate::model::Fault;
 use jiff::Timestamp;
 
+/// What is known of the keys that seal a journal.
+pub struct Sealing<'a> {
+    /// What the journal says.
+    pub status: &'a SealStatus,
+    /// The key at hand that seals.
+    pub current: Option<&'a KeyId>,
+    /// The key at hand that is being replaced.
+    pub former: Option<&'a KeyId>,
+    /// Keys that are needed and not at hand.
+    pub missing: &'a [&'a KeyId],
+    /// Keys in use that the recovery key does not open.
+    pub unopened: &'a [&'a KeyId],
+    /// A key that the recovery key opens.
+    pub opener: Option<&'a SealedWith>,
+    /// Why the keys cannot be read.
+    pub unread: Option<&'a Fault>,
+}
+
 /// Every sealing key, and what would happen if it were lost.
-pub fn seal(
-    status: &SealStatus,
-    current: Option<&KeyId>,
-    former: Option<&KeyId>,
-    missing: &[&KeyId],
-    recovery: Option<&str>,
-    unread: Option<&Fault>,
-    style: &Style,
-) -> String {
+pub fn seal(found: &Sealing, style: &Style) -> String {
+    let Sealing { status, current, former, missing, unopened, opener, unread } = *found;
     let mut text = String::new();
-    let when = |at: Timestamp| at.to_zoned(style.zone.clone()).strftime("%-d %b %Y, %H:%M %Z").to_string();
     for key in &status.keys {
         let standing = match &key.key {
             id if missing.contains(&id) => "missing",
@@ -25,7 +35,7 @@ pub fn seal(
             _ => "gone",
         };
         let noted = match &key.noted {
-            Some(noted) => format!(", noted {} by {}", when(noted.at), line(&noted.by)),
+            Some(noted) => format!(", noted {} by {}", when(noted.at, style), line(&noted.by)),
             None => String::new(),
         };
         text.push_str(&format!("sealing key {}: {standing}, {}{noted}\n", key.key, values(key.values)));
@@ -47,16 +57,32 @@ pub fn seal(
             "A key is missing: restore the newest copy of the folder keys, or use the recovery key: offboard seal recover\n",
         );
     }
-    match recovery {
-        Some(recipient) => text.push_str(&format!("recovery key {recipient}: opens them if the folder keys is lost\n")),
+    match opener.and_then(|key| Some((key.recovery.as_ref()?, key.recovery_set.as_ref()))) {
+        Some((recipient, by)) => {
+            text.push_str(&format!("recovery key {recipient}{}: opens them if the folder keys is lost\n", set(by, style)));
+        }
         None => text.push_str(
             "recovery key: none. If the folder keys is lost, so is every sealed value. One is made by: offboard seal recovery\n",
         ),
+    }
+    for key in unopened {
+        text.push_str(&format!(
+            "sealing key {key}: the recovery key does not open it. One that does: offboard seal recovery\n"
+        ));
     }
     if let Some(unread) = unread {
         text.push_str(&fault(unread, style));
     }
     text
+}
+
+/// When a recovery key was set, and by whom, as far as it is known.
+pub fn set(noted: Option<&Noted>, style: &Style) -> String {
+    noted.map_or_else(String::new, |noted| format!(", set {} by {},", when(noted.at, style), line(&noted.by)))
+}
+
+fn when(at: Timestamp, style: &Style) -> String {
+    at.to_zoned(style.zone.clone()).strftime("%-d %b %Y, %H:%M %Z").to_string()
 }
 
 /// So many sealed values.
