@@ -23,6 +23,18 @@ const LONGEST: u64 = 4096;
 pub struct Args {
     #[command(subcommand)]
     command: Command,
+    /// The journal's folder; with --keys, offboard.yaml is not read. For a day on which it is lost, or cannot be read.
+    #[arg(long, value_name = "FOLDER", global = true)]
+    journal: Option<PathBuf>,
+    /// The folder of keys, with --journal.
+    #[arg(long, value_name = "FOLDER", global = true)]
+    keys: Option<PathBuf>,
+}
+
+/// Where the journal and its keys are.
+struct Folders {
+    journal: PathBuf,
+    keys: PathBuf,
 }
 
 #[derive(clap::Subcommand)]
@@ -45,24 +57,36 @@ enum Command {
 }
 
 pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
-    let config = Config::load(&context.config)?;
+    let folders = match (args.journal, args.keys) {
+        (Some(journal), Some(keys)) => Folders { journal, keys },
+        (None, None) => {
+            let config = Config::load(&context.config)?;
+            Folders { journal: config.journal, keys: config.keys }
+        }
+        _ => {
+            return Err(Fault::new(FaultKind::Misconfigured, "--journal and --keys go together")
+                .hint("name both folders, or neither: then offboard.yaml does")
+                .into());
+        }
+    };
+    let folders = &folders;
     match args.command {
-        Command::Status => status(context, &config).await,
-        Command::Rotate => rotate(context, &config).await,
+        Command::Status => status(context, folders).await,
+        Command::Rotate => rotate(context, folders).await,
         Command::Recovery => {
-            let made = recovery(context, &config.journal, &config.keys, Recovery::json).await?;
+            let made = recovery(context, &folders.journal, &folders.keys, Recovery::json).await?;
             if !context.json {
                 context.write(&made.said());
             }
             Ok(Exit::Fine)
         }
-        Command::Recover { key, check } => get_back(context, &config, key.as_deref(), check).await,
+        Command::Recover { key, check } => get_back(context, folders, key.as_deref(), check).await,
     }
 }
 
-async fn status(context: &Context, config: &Config) -> Result<Exit, Failure> {
-    let status = seal_status(&config.journal).await?;
-    let (keys, fault) = match keys(&config.keys) {
+async fn status(context: &Context, folders: &Folders) -> Result<Exit, Failure> {
+    let status = seal_status(&folders.journal).await?;
+    let (keys, fault) = match keys(&folders.keys) {
         Ok(keys) => (Some(keys), None),
         Err(fault) => (None, Some(fault)),
     };
@@ -111,9 +135,9 @@ async fn status(context: &Context, config: &Config) -> Result<Exit, Failure> {
     Ok(if well { Exit::Fine } else { Exit::Found })
 }
 
-async fn rotate(context: &Context, config: &Config) -> Result<Exit, Failure> {
+async fn rotate(context: &Context, folders: &Folders) -> Result<Exit, Failure> {
     let read = |path: &Path| guarded::read(path, Access::OwnerReads);
-    let done = rotate_sealing_key(&config.journal, &config.keys, read, clock()(), &actor().name).await;
+    let done = rotate_sealing_key(&folders.journal, &folders.keys, read, clock()(), &actor().name).await;
     let done = done.map_err(|fault| in_use(fault, "then: offboard seal rotate"))?;
     context.print(
         |style| {
@@ -135,7 +159,7 @@ async fn rotate(context: &Context, config: &Config) -> Result<Exit, Failure> {
                 done.to,
                 done.from,
                 render::values(done.values),
-                config.keys.display(),
+                folders.keys.display(),
             )
         },
         || {
@@ -199,7 +223,7 @@ pub async fn recovery(
     Ok(made)
 }
 
-async fn get_back(context: &Context, config: &Config, file: Option<&Path>, check: bool) -> Result<Exit, Failure> {
+async fn get_back(context: &Context, folders: &Folders, file: Option<&Path>, check: bool) -> Result<Exit, Failure> {
     let text = match file {
         Some(file) => Zeroizing::new(guarded::read(file, Access::OwnerReads)?),
         None => typed()?,
@@ -207,16 +231,17 @@ async fn get_back(context: &Context, config: &Config, file: Option<&Path>, check
     let text = std::str::from_utf8(&text)
         .map_err(|_| Fault::new(FaultKind::Misconfigured, "this is no recovery key: it is not UTF-8"))?;
     let key = RecoveryKey::from_text(text)?;
-    let recovered = recover(&config.journal, &key).await?;
+    let recovered = recover(&folders.journal, &key).await?;
     // Whose it is, where that is still known.
-    if config.keys.join(crate::journal::PUBLIC_KEY).exists() && public_key(&config.keys)? != recovered.keys().public() {
+    if folders.keys.join(crate::journal::PUBLIC_KEY).exists() && public_key(&folders.keys)? != recovered.keys().public()
+    {
         return Err(Fault::new(FaultKind::Protected, "what this recovery key opens are not the keys of this journal")
             .because("their public half is not the one in signing.pub")
             .hint("somebody may have put another journal in its place: compare it with a copy")
             .into());
     }
     if !check {
-        recovered.write(&config.keys)?;
+        recovered.write(&folders.keys)?;
     }
     let found = recovered.keys();
     let (sealing, fingerprint) = (found.sealing_id(), found.fingerprint());
@@ -224,7 +249,7 @@ async fn get_back(context: &Context, config: &Config, file: Option<&Path>, check
         |_| {
             let what = match check {
                 true => "Nothing was written: this recovery key opens the journal's keys".to_string(),
-                false => format!("The keys are back in {}", config.keys.display()),
+                false => format!("The keys are back in {}", folders.keys.display()),
             };
             let unopened = match recovered.unopened {
                 0 => String::new(),

@@ -78,7 +78,7 @@ pub fn seal(found: &Sealing, style: &Style) -> String {
 
 /// When a recovery key was set, and by whom, as far as it is known.
 pub fn set(noted: Option<&Noted>, style: &Style) -> String {
-    noted.map_or_else(String::new, |noted| format!(", set {} by {},", when(noted.at, style), line(&noted.by)))
+    noted.map_or_else(String::new, |noted| format!(" (set {} by {})", when(noted.at, style), line(&noted.by)))
 }
 
 fn when(at: Timestamp, style: &Style) -> String {
