@@ -133,6 +133,11 @@ async fn what_the_leaver_has_in_a_shared_role_goes_and_what_others_have_stays() 
     let own = lab.bao_login(&leaver.user, &leaver.password).unwrap();
     let child = Lab::bao(Some(&own), &["token", "create", "-field=token", "-ttl=1h"], "");
     let (his, hers) = (lab.bao_role(&secret_id(&leaver)).unwrap(), lab.bao_role(&secret_id(&bystander)).unwrap());
+    // Hers, too, though it mentions the leaver.
+    let mentions =
+        format!(r#"metadata={{"mail": "{}", "deputy": "{}", "user": "{}"}}"#, bystander.mail, leaver.mail, leaver.user);
+    let mentioning = lab.bao_admin(&["write", "-field=secret_id", "auth/approle/role/ci/secret-id", &mentions]);
+    let deputised = lab.bao_role(&mentioning).unwrap();
     let connector = connector(&lab, LOGIN);
     let place = connector.places().remove(0);
     let mut link = connector.open(&place, &cx()).await.unwrap();
@@ -158,7 +163,25 @@ async fn what_the_leaver_has_in_a_shared_role_goes_and_what_others_have_stays() 
     }
     assert!(lab.bao_role(&secret_id(&leaver)).is_err(), "the SecretID works");
     assert!(Lab::bao_token(&hers), "the bystander's token is dead");
+    assert!(Lab::bao_token(&deputised), "the bystander's token that mentions the leaver is dead");
+    assert!(lab.bao_role(&mentioning).is_ok(), "the bystander's SecretID that mentions the leaver is gone");
     assert!(lab.bao_role(&secret_id(&bystander)).is_ok(), "the bystander's SecretID is gone");
+}
+
+/// Where others keep the logins, whoever logs in first gets an entity that this run has not seen.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_that_others_keep_is_told() {
+    let lab = Lab::shared();
+    let leaver = lab.person();
+    let path = format!("corp-{}", leaver.user);
+    lab.bao_admin(&["auth", "enable", &format!("-path={path}"), "cert"]);
+    let connector = connector(&lab, LOGIN);
+    let mut link = connector.open(&connector.places().remove(0), &cx()).await.unwrap();
+    survey(&mut *link, &leaver).await;
+    lab.bao_admin(&["auth", "disable", &path]);
+    let told = format!("no entity has a login of {} at auth/{path} (cert)", leaver.id);
+    let findings = link.findings();
+    assert!(findings.iter().any(|f| f.kind == FindingKind::NotCovered && f.what.starts_with(&told)), "{findings:#?}");
 }
 
 /// Whoever logs in without an entity gets a new one, which nobody has disabled: the witness keeps them out, and what is there again is done again.

@@ -5,7 +5,7 @@
 use super::api::{join, text};
 use super::identity::{self, Entity, Identity, Mount, Way};
 use super::link::VaultLink;
-use super::tokens::{self, Token};
+use super::tokens::{self, MAIL, NUMBER, Token, USER, named};
 use crate::connector::Scope;
 use crate::model::{Account, Door, DoorKind, Fault, FaultKind, FindingKind, Identity as Says, MatchRule, Owner, Person};
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
@@ -98,8 +98,10 @@ async fn survey(link: &mut VaultLink, scope: &Scope) -> Result<Vec<Account>, Fau
     let accounts: Vec<Account> =
         identities.iter().map(|identity| account(link, identity, &secret_ids, &live, &people)).collect();
     two_names(link, &identities, &people);
+    first_logins(link, &mounts, &identities, &people);
     nobodys(link, &live, !people.is_empty());
-    certificates(link, &mounts_of_secrets(link).await, !people.is_empty());
+    let engines = mounts_of_secrets(link).await?;
+    certificates(link, &engines, !people.is_empty());
     left_behind(link);
     Ok(accounts)
 }
@@ -253,26 +255,15 @@ fn says(identity: &Identity) -> Says {
     Says { employee_number: named(NUMBER), mails, user_name: user_name.or_else(|| named(USER)), declared_keys: Vec::new() }
 }
 
-const NUMBER: &[&str] = &["employee", "employee_number", "employee_id", "employeeNumber"];
-const MAIL: &[&str] = &["mail", "email"];
-const USER: &[&str] = &["user", "username", "user_name"];
-
 /// Which of the people metadata names, by which rule and word.
 fn holder<'a>(meta: &BTreeMap<String, String>, people: &[&'a Person]) -> Option<(&'a Person, MatchRule, String)> {
-    let rules = [(NUMBER, MatchRule::EmployeeNumber), (MAIL, MatchRule::Mail), (USER, MatchRule::UserName)];
-    for (keys, rule) in rules {
-        for word in keys.iter().filter_map(|key| meta.get(*key)) {
-            let is = |person: &&&Person| match rule {
-                MatchRule::EmployeeNumber => person.id.0.eq_ignore_ascii_case(word),
-                MatchRule::Mail => person.email.as_ref().is_some_and(|mail| mail.eq_ignore_ascii_case(word)),
-                _ => person.user_name.as_ref() == Some(word),
-            };
-            if let Some(person) = people.iter().find(is) {
-                return Some((person, rule, word.clone()));
-            }
-        }
-    }
-    None
+    let (rule, word) = named(meta)?;
+    let is = |person: &&&Person| match rule {
+        MatchRule::EmployeeNumber => person.id.0.eq_ignore_ascii_case(word),
+        MatchRule::Mail => person.email.as_ref().is_some_and(|mail| mail.eq_ignore_ascii_case(word)),
+        _ => person.user_name.as_deref() == Some(word),
+    };
+    people.iter().find(is).map(|person| (*person, rule, word.to_string()))
 }
 
 /// One entity may have logins of different names. The first gives the account its name; a leaver who has another one of an entity that is
@@ -281,20 +272,42 @@ fn two_names(link: &mut VaultLink, identities: &[Identity], people: &[&Person]) 
     for identity in identities {
         let Some(first) = identity.ways.first() else { continue };
         for way in identity.ways.iter().skip(1) {
-            let is_theirs = |name: &str, person: &Person| {
-                person.user_name.as_deref() == Some(name)
-                    || person.email.as_ref().is_some_and(|mail| mail.eq_ignore_ascii_case(name))
-            };
             if let Some(person) = people.iter().find(|p| is_theirs(&way.name, p) && !is_theirs(&first.name, p)) {
                 let what = format!("the login {} is the leaver's ({}) by its name, but its entity is {}'s", way.id(), person.id, first.id());
                 let finding = link.finding(
                     FindingKind::Unknown,
                     Some(&identity.native_id()),
                     what,
-                    "find out whose the entity is: delete the wrong alias, or map the account under accounts:; then: offboard resume",
+                    "find out whose the entity is. The leaver's: map the account under accounts:. Somebody else's: end the login where it is kept, and then delete its alias (alone, that lets it make a new entity). Then: offboard resume",
                 );
                 link.findings.push(finding);
             }
+        }
+    }
+}
+
+fn is_theirs(name: &str, person: &Person) -> bool {
+    person.user_name.as_deref() == Some(name) || person.email.as_ref().is_some_and(|mail| mail.eq_ignore_ascii_case(name))
+}
+
+/// Auth methods for people where somebody else keeps the logins.
+const ELSEWHERE: &[&str] = &["cert", "github", "jwt", "kerberos", "ldap", "oidc", "okta", "radius", "saml"];
+
+/// Where somebody else keeps the logins, the first one makes a new entity, which nobody has disabled. (Vault docs, "Identity: entities and aliases".)
+fn first_logins(link: &mut VaultLink, mounts: &[Mount], identities: &[Identity], people: &[&Person]) {
+    for mount in mounts.iter().filter(|mount| ELSEWHERE.contains(&mount.kind.as_str())) {
+        for person in people {
+            let mut ways = identities.iter().flat_map(|identity| &identity.ways);
+            if ways.any(|way| way.mount == *mount && is_theirs(&way.name, person)) {
+                continue;
+            }
+            let what = format!(
+                "no entity has a login of {} at auth/{} ({}): a first login there would make a new one, which is not disabled",
+                person.id, mount.path, mount.kind
+            );
+            let hint = "whoever keeps the logins of that method must refuse the leaver: end the account there too";
+            let finding = link.finding(FindingKind::NotCovered, None, what, hint);
+            link.findings.push(finding);
         }
     }
 }
@@ -330,11 +343,14 @@ fn nobodys(link: &mut VaultLink, live: &BTreeMap<String, Token>, leaving: bool) 
     }
 }
 
-/// Secrets engines by path and kind; nothing if we may not ask.
-async fn mounts_of_secrets(link: &VaultLink) -> Vec<(String, String)> {
-    let Ok(Some(data)) = link.api.get(&["sys", "mounts"], "list the secrets engines").await else { return Vec::new() };
+/// Secrets engines by path and kind.
+async fn mounts_of_secrets(link: &mut VaultLink) -> Result<Vec<(String, String)>, Fault> {
+    let data = match link.api.get(&["sys", "mounts"], "list the secrets engines").await {
+        Ok(data) => data.unwrap_or_default(),
+        Err(fault) => return unread(link, &fault, "the secrets engines").map(|()| Vec::new()),
+    };
     let of = |(path, said): (&String, &serde_json::Value)| Some((path.clone(), text(&said["type"])?));
-    data.as_object().into_iter().flatten().filter_map(of).collect()
+    Ok(data.as_object().into_iter().flatten().filter_map(of).collect())
 }
 
 /// A certificate that was signed for the leaver is good until it is over, wherever it is taken.

@@ -5,7 +5,7 @@
 use super::api::{refused, text, texts, words};
 use super::identity::Identity;
 use super::link::VaultLink;
-use crate::model::Fault;
+use crate::model::{Fault, MatchRule};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -45,10 +45,27 @@ impl Token {
         by_entity || identity.ways.iter().any(|way| self.path == format!("auth/{}/login/{}", way.mount.path, way.name))
     }
 
-    /// Whether the login that made it said `word` of its holder.
+    /// Whether the login that made it named its holder with `word`.
     pub fn says(&self, word: &str) -> bool {
-        self.meta.values().any(|value| value == word)
+        named(&self.meta).is_some_and(|(_, said)| said == word)
     }
+}
+
+/// The keys of metadata that say whose something is.
+pub const NUMBER: &[&str] = &["employee", "employee_number", "employee_id", "employeeNumber"];
+/// See [`NUMBER`].
+pub const MAIL: &[&str] = &["mail", "email"];
+/// See [`NUMBER`].
+pub const USER: &[&str] = &["user", "username", "user_name"];
+
+/// Whom metadata names, and by which rule. The strongest key that is there decides alone: who else is mentioned, as a deputy or as the one
+/// who asked for it, does not hold it.
+pub fn named(meta: &BTreeMap<String, String>) -> Option<(MatchRule, &str)> {
+    let rules = [(NUMBER, MatchRule::EmployeeNumber), (MAIL, MatchRule::Mail), (USER, MatchRule::UserName)];
+    rules.into_iter().find_map(|(keys, rule)| {
+        let word = keys.iter().filter_map(|key| meta.get(*key)).find(|word| !word.is_empty())?;
+        Some((rule, word.as_str()))
+    })
 }
 
 /// Every live token, by accessor.
