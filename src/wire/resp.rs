@@ -95,6 +95,10 @@ impl From<RedisError> for Failure {
     }
 }
 
+/// Codes whose words quote nothing that was sent with `AUTH` (redis 7.2, `server.c` and `acl.c`).
+const OF_A_LOGIN: &[&str] =
+    &["WRONGPASS", "NOAUTH", "DENIED", "NOPERM", "BUSY", "LOADING", "MASTERDOWN", "TRYAGAIN", "CLUSTERDOWN"];
+
 /// What an error means to somebody who waits for a login or a command.
 fn kind_of(code: &str, words: &str) -> (FaultKind, Option<&'static str>) {
     match code {
@@ -281,7 +285,13 @@ impl Session {
         match live.connection.send_packed_command(&command).await.and_then(Value::extract_error) {
             Ok(_) => Ok(live),
             Err(error) => {
+                // Others may quote what they were sent, also a part of it: Redis does in "unknown command", cut at 128 bytes, and a proxy may anywhere.
+                let quotes_nothing =
+                    error.code().is_none() || matches!(error.code(), Some(code) if OF_A_LOGIN.contains(&code));
                 let mut failure = Failure::from(error);
+                if !quotes_nothing && failure.kind != FaultKind::Busy {
+                    failure.words = "AUTH was refused, in words that may quote the password".into();
+                }
                 failure.words = failure.words.replace(self.password.expose_secret(), "…");
                 Err(failure)
             }
