@@ -172,7 +172,7 @@ fn what_nobody_can_say_is_said_and_is_not_clear() {
 
     // With everything excepted nothing is found; a place that is down is said all the same.
     let excepted = |text: String| {
-        text.replace("except:\n", "except:\n  systems: [directory, billing, fleet, vpn]\n")
+        text.replace("except:\n", "except:\n  systems: [directory, billing, fleet, safe, vpn]\n")
             .lines()
             .filter(|line| !line.contains("finding: dormant"))
             .map(|line| format!("{line}\n"))
