@@ -168,6 +168,70 @@ async fn what_the_leaver_has_in_a_shared_role_goes_and_what_others_have_stays() 
     assert!(lab.bao_role(&secret_id(&bystander)).is_ok(), "the bystander's SecretID is gone");
 }
 
+/// A login by password at a place of its own, merged into the leaver's entity: its token and an orphan that it made, both from before.
+fn merged(lab: &Lab, leaver: &LabPerson, name: &str) -> (String, String, String) {
+    let path = format!("m{}", leaver.user);
+    lab.bao_admin(&["auth", "enable", &format!("-path={path}"), "userpass"]);
+    lab.bao_admin(&["write", &format!("auth/token/roles/{path}"), "orphan=true"]);
+    let policy = format!("policy=path \"auth/token/create/{path}\" {{ capabilities = [\"update\"] }}");
+    lab.bao_admin(&["write", &format!("sys/policies/acl/{path}"), &policy]);
+    lab.bao_admin(&["write", &format!("auth/{path}/users/{name}"), "password=a long one", &format!("policies={path}")]);
+    let login = format!("auth/{path}/login/{name}");
+    let token = Lab::bao(None, &["write", "-field=token", &login, "password=-"], "a long one").unwrap();
+    let orphan =
+        Lab::bao(Some(&token), &["token", "create", "-field=token", "-ttl=1h", &format!("-role={path}")], "").unwrap();
+    lab.bao_login(&leaver.user, &leaver.password).unwrap();
+    let entity = |path: &str, name: &str| {
+        let accessor = lab.bao_admin(&["read", "-field=accessor", &format!("sys/auth/{path}")]);
+        let (name, accessor) = (format!("alias_name={name}"), format!("alias_mount_accessor={accessor}"));
+        lab.bao_admin(&["write", "-field=id", "identity/lookup/entity", &name, &accessor])
+    };
+    let (from, to) = (entity(&path, name), entity("userpass", &leaver.user));
+    lab.bao_admin(&[
+        "write",
+        "identity/entity/merge",
+        &format!("from_entity_ids={from}"),
+        &format!("to_entity_id={to}"),
+    ]);
+    (path, token, orphan)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entity_of_two_people_is_left_alone_and_told() {
+    let lab = Lab::shared();
+    let (leaver, bystander) = lab.look_alikes();
+    let (path, token, _) = merged(&lab, &leaver, &bystander.user);
+    let connector = connector(&lab, LOGIN);
+    let mut link = connector.open(&connector.places().remove(0), &cx()).await.unwrap();
+    let accounts = survey(&mut *link, &leaver).await;
+    let steps = plan(&*connector, &accounts, &leaver);
+    let name = format!("userpass/{}", leaver.user);
+    let touched: Vec<&Step> = steps.iter().filter(|s| s.account.contains(&path) || s.account == name).collect();
+    assert!(touched.is_empty(), "{touched:?}");
+    let told =
+        format!("one entity has the login {name}, which is {}'s by its name, and {path}/{}", leaver.id, bystander.user);
+    let findings = link.findings();
+    assert!(findings.iter().any(|f| f.kind == FindingKind::Unknown && f.what.starts_with(&told)), "{findings:#?}");
+    link.apply(&steps, &cx()).await;
+    assert!(Lab::bao_token(&token), "the bystander's token is dead");
+    lab.bao_admin(&["auth", "disable", &path]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_merged_entity_left_behind_is_the_leavers() {
+    let lab = Lab::shared();
+    let leaver = lab.person();
+    let (path, token, orphan) = merged(&lab, &leaver, &leaver.user);
+    let connector = connector(&lab, LOGIN);
+    let mut link = connector.open(&connector.places().remove(0), &cx()).await.unwrap();
+    let accounts = survey(&mut *link, &leaver).await;
+    for result in link.apply(&plan(&*connector, &accounts, &leaver), &cx()).await {
+        result.unwrap();
+    }
+    assert!(!Lab::bao_token(&token) && !Lab::bao_token(&orphan), "a token from before the merge lives");
+    lab.bao_admin(&["auth", "disable", &path]);
+}
+
 /// Where others keep the logins, whoever logs in first gets an entity that this run has not seen.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_login_that_others_keep_is_told() {

@@ -94,10 +94,19 @@ async fn survey(link: &mut VaultLink, scope: &Scope) -> Result<Vec<Account>, Fau
         Scope::People(people) => people,
         Scope::Everything => &[],
     };
+    let mapped: BTreeSet<&String> =
+        people.iter().flat_map(|wanted| &wanted.accounts).filter(|(system, _)| *system == link.system).map(|(_, name)| name).collect();
     let people: Vec<&Person> = people.iter().map(|wanted| &wanted.person).collect();
-    let accounts: Vec<Account> =
-        identities.iter().map(|identity| account(link, identity, &secret_ids, &live, &people)).collect();
-    two_names(link, &identities, &people);
+    let mut accounts = Vec::with_capacity(identities.len());
+    for identity in &identities {
+        let mut account = account(link, identity, &secret_ids, &live, &people);
+        if let Some(contested) = contested(identity, &people).filter(|_| !mapped.contains(&account.native_id)) {
+            // Nobody's, so that no step is planned for it.
+            account.identity = Says::default();
+            tell_contested(link, &account.native_id, contested);
+        }
+        accounts.push(account);
+    }
     first_logins(link, &mounts, &identities, &people);
     nobodys(link, &live, !people.is_empty());
     let engines = mounts_of_secrets(link).await?;
@@ -266,24 +275,33 @@ fn holder<'a>(meta: &BTreeMap<String, String>, people: &[&'a Person]) -> Option<
     people.iter().find(is).map(|person| (*person, rule, word.to_string()))
 }
 
-/// One entity may have logins of different names. The first gives the account its name; a leaver who has another one of an entity that is
-/// called after somebody else would be missed.
-fn two_names(link: &mut VaultLink, identities: &[Identity], people: &[&Person]) {
-    for identity in identities {
-        let Some(first) = identity.ways.first() else { continue };
-        for way in identity.ways.iter().skip(1) {
-            if let Some(person) = people.iter().find(|p| is_theirs(&way.name, p) && !is_theirs(&first.name, p)) {
-                let what = format!("the login {} is the leaver's ({}) by its name, but its entity is {}'s", way.id(), person.id, first.id());
-                let finding = link.finding(
-                    FindingKind::Unknown,
-                    Some(&identity.native_id()),
-                    what,
-                    "find out whose the entity is. The leaver's: map the account under accounts:. Somebody else's: end the login where it is kept, and then delete its alias (alone, that lets it make a new entity). Then: offboard resume",
-                );
-                link.findings.push(finding);
-            }
+/// Entities in which a login that is the leaver's by its name meets one that is not. To shut them would shut somebody else out, and to leave
+/// them might leave the leaver in; so nothing is done until a person has said whose they are, by `accounts:` or by the entity's metadata.
+fn contested<'a>(identity: &'a Identity, people: &[&'a Person]) -> Option<(&'a Person, &'a Way, &'a Way)> {
+    let metadata = identity.entity.as_ref().and_then(|entity| entity.metadata.as_ref());
+    let persons = || identity.ways.iter().filter(|way| way.exists && is_persons(&way.mount.kind));
+    people.iter().find_map(|person| {
+        if metadata.is_some_and(|metadata| holder(metadata, &[*person]).is_some()) {
+            return None;
         }
-    }
+        let theirs = persons().find(|way| is_theirs(&way.name, person))?;
+        let other = persons().find(|way| !is_theirs(&way.name, person))?;
+        Some((*person, theirs, other))
+    })
+}
+
+fn tell_contested(link: &mut VaultLink, native_id: &str, (person, theirs, other): (&Person, &Way, &Way)) {
+    let what = format!(
+        "one entity has the login {}, which is {}'s by its name, and {}, which is not: nothing was done to it",
+        theirs.id(),
+        person.id,
+        other.id()
+    );
+    let hint = format!(
+        "find out whose it is. The leaver's alone: map {native_id:?} under accounts:. Two people's: give each an entity of their own. Then: offboard resume"
+    );
+    let finding = link.finding(FindingKind::Unknown, Some(native_id), what, &hint);
+    link.findings.push(finding);
 }
 
 fn is_theirs(name: &str, person: &Person) -> bool {
@@ -292,6 +310,11 @@ fn is_theirs(name: &str, person: &Person) -> bool {
 
 /// Auth methods for people where somebody else keeps the logins.
 const ELSEWHERE: &[&str] = &["cert", "github", "jwt", "kerberos", "ldap", "oidc", "okta", "radius", "saml"];
+
+/// Whether people log in by it, not machines.
+fn is_persons(kind: &str) -> bool {
+    kind == "userpass" || ELSEWHERE.contains(&kind)
+}
 
 /// Where somebody else keeps the logins, the first one makes a new entity, which nobody has disabled. (Vault docs, "Identity: entities and aliases".)
 fn first_logins(link: &mut VaultLink, mounts: &[Mount], identities: &[Identity], people: &[&Person]) {

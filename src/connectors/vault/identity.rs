@@ -4,7 +4,7 @@
 //! new one, which is not disabled. That is why an account is called by its login (`userpass/jane`), and not by its entity.
 
 use super::api::{Api, join, text};
-use crate::model::Fault;
+use crate::model::{Fault, FaultKind};
 use crate::wire::http::is_segment;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -67,6 +67,22 @@ pub struct Entity {
     pub policies: Option<Vec<String>>,
     #[serde(default)]
     pub aliases: Option<Vec<Alias>>,
+    /// What it was merged from: tokens from before keep the old name, and live on as this one's.
+    #[serde(default)]
+    pub merged_entity_ids: Option<Vec<String>>,
+}
+
+impl Entity {
+    fn of(data: Value, cannot: &str) -> Result<Self, Fault> {
+        serde_json::from_value(data).map_err(|e| {
+            Fault::new(FaultKind::Unexpected, cannot).because(format!("an entity is not what the API's description says: {e}"))
+        })
+    }
+
+    /// Whether it is the one that was called `id` when a token was made.
+    pub fn is(&self, id: &str) -> bool {
+        self.id == id || self.merged_entity_ids.iter().flatten().any(|merged| merged == id)
+    }
 }
 
 /// One login of an entity, as the entity shows it.
@@ -136,7 +152,8 @@ pub async fn mounts(api: &Api, cannot: &str) -> Result<Vec<Mount>, Fault> {
 /// # Errors
 /// As [`Api::get`].
 pub async fn entity(api: &Api, id: &str, cannot: &str) -> Result<Option<Entity>, Fault> {
-    Ok(api.get(&["identity", "entity", "id", id], cannot).await?.and_then(|data| serde_json::from_value(data).ok()))
+    let data = api.get(&["identity", "entity", "id", id], cannot).await?;
+    data.filter(|data| !data.is_null()).map(|data| Entity::of(data, cannot)).transpose()
 }
 
 /// The RoleID of every role, by mount and role.
@@ -175,7 +192,7 @@ pub async fn resolve(api: &Api, native_id: &str, cannot: &str) -> Result<Option<
             found
         }
     };
-    let entity: Option<Entity> = entity.and_then(|data| serde_json::from_value(data).ok());
+    let entity = entity.filter(|data| !data.is_null()).map(|data| Entity::of(data, cannot)).transpose()?;
     let mut identity = Identity { ways: Vec::new(), entity };
     let aliases = identity.entity.as_ref().and_then(|e| e.aliases.clone()).unwrap_or_default();
     let roles = match aliases.iter().any(|alias| alias.mount_type == "approle") {

@@ -41,7 +41,7 @@ impl Token {
 
     /// Whether it is of this identity: of its entity, or from one of its logins whatever became of the entity since.
     pub fn is_of(&self, identity: &Identity) -> bool {
-        let by_entity = identity.entity.as_ref().is_some_and(|e| self.entity.as_ref() == Some(&e.id));
+        let by_entity = identity.entity.as_ref().is_some_and(|e| self.entity.as_ref().is_some_and(|id| e.is(id)));
         by_entity || identity.ways.iter().any(|way| self.path == format!("auth/{}/login/{}", way.mount.path, way.name))
     }
 
