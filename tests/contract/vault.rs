@@ -168,18 +168,49 @@ async fn what_the_leaver_has_in_a_shared_role_goes_and_what_others_have_stays() 
     assert!(lab.bao_role(&secret_id(&bystander)).is_ok(), "the bystander's SecretID is gone");
 }
 
-/// A login by password at a place of its own, merged into the leaver's entity: its token and an orphan that it made, both from before.
-fn merged(lab: &Lab, leaver: &LabPerson, name: &str) -> (String, String, String) {
+/// A login that was cut off may leave an accessor behind whose token the server refuses to look up, for root too.
+const CUT_OFF: &str = r#"
+    vault() { curl -s --cacert "$LAB/ca.pem" "$@"; }
+    for round in {1..40}; do
+      for i in {1..30}; do
+        printf '{"password":"%s"}' "$PASSWORD" | vault -o /dev/null --max-time "0.0$((10 + (i * 7 + round) % 60))" -d @- "$API/userpass/login/$WHO"
+      done
+      for accessor in $(vault -H @"$LAB/vault/header" -X LIST "$API/token/accessors" | grep -oE '"[A-Za-z0-9]{24}"'); do
+        said=$(vault -o /dev/null -w '%{http_code}' -H @"$LAB/vault/header" -d "{\"accessor\":$accessor}" "$API/token/lookup-accessor")
+        [[ $said != 403 ]] || exit 0
+      done
+    done
+    exit 1"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_accessor_without_a_token_holds_nothing_up() {
+    let lab = Lab::shared();
+    let (leaver, other) = (lab.person(), lab.person());
+    let mut cut = std::process::Command::new("bash");
+    cut.args(["-c", CUT_OFF]).env("API", "https://vault.sunrise.test:8200/v1/auth");
+    assert!(
+        cut.env("WHO", &other.user).env("PASSWORD", &other.password).status().unwrap().success(),
+        "nothing was left behind"
+    );
+    let connector = connector(&lab, LOGIN);
+    let mut link = connector.open(&connector.places().remove(0), &cx()).await.unwrap();
+    let accounts = survey(&mut *link, &leaver).await;
+    for result in link.apply(&plan(&*connector, &accounts, &leaver), &cx()).await {
+        result.unwrap();
+    }
+    let doors = doors(&accounts, &leaver);
+    for (door, look) in doors.iter().zip(link.look(&doors, true, &cx()).await) {
+        assert!(matches!(look.verdict, Verdict::Shut { .. }), "{}: {look:?}", door.id);
+    }
+}
+
+/// A login by password at a place of its own, merged into the leaver's entity: the place, and a token from before.
+fn merged(lab: &Lab, leaver: &LabPerson, name: &str) -> (String, String) {
     let path = format!("m{}", leaver.user);
     lab.bao_admin(&["auth", "enable", &format!("-path={path}"), "userpass"]);
-    lab.bao_admin(&["write", &format!("auth/token/roles/{path}"), "orphan=true"]);
-    let policy = format!("policy=path \"auth/token/create/{path}\" {{ capabilities = [\"update\"] }}");
-    lab.bao_admin(&["write", &format!("sys/policies/acl/{path}"), &policy]);
-    lab.bao_admin(&["write", &format!("auth/{path}/users/{name}"), "password=a long one", &format!("policies={path}")]);
+    lab.bao_admin(&["write", &format!("auth/{path}/users/{name}"), "password=a long one"]);
     let login = format!("auth/{path}/login/{name}");
     let token = Lab::bao(None, &["write", "-field=token", &login, "password=-"], "a long one").unwrap();
-    let orphan =
-        Lab::bao(Some(&token), &["token", "create", "-field=token", "-ttl=1h", &format!("-role={path}")], "").unwrap();
     lab.bao_login(&leaver.user, &leaver.password).unwrap();
     let entity = |path: &str, name: &str| {
         let accessor = lab.bao_admin(&["read", "-field=accessor", &format!("sys/auth/{path}")]);
@@ -187,20 +218,16 @@ fn merged(lab: &Lab, leaver: &LabPerson, name: &str) -> (String, String, String)
         lab.bao_admin(&["write", "-field=id", "identity/lookup/entity", &name, &accessor])
     };
     let (from, to) = (entity(&path, name), entity("userpass", &leaver.user));
-    lab.bao_admin(&[
-        "write",
-        "identity/entity/merge",
-        &format!("from_entity_ids={from}"),
-        &format!("to_entity_id={to}"),
-    ]);
-    (path, token, orphan)
+    let (from, to) = (format!("from_entity_ids={from}"), format!("to_entity_id={to}"));
+    lab.bao_admin(&["write", "identity/entity/merge", &from, &to]);
+    (path, token)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_entity_of_two_people_is_left_alone_and_told() {
     let lab = Lab::shared();
     let (leaver, bystander) = lab.look_alikes();
-    let (path, token, _) = merged(&lab, &leaver, &bystander.user);
+    let (path, token) = merged(&lab, &leaver, &bystander.user);
     let connector = connector(&lab, LOGIN);
     let mut link = connector.open(&connector.places().remove(0), &cx()).await.unwrap();
     let accounts = survey(&mut *link, &leaver).await;
@@ -214,21 +241,6 @@ async fn an_entity_of_two_people_is_left_alone_and_told() {
     assert!(findings.iter().any(|f| f.kind == FindingKind::Unknown && f.what.starts_with(&told)), "{findings:#?}");
     link.apply(&steps, &cx()).await;
     assert!(Lab::bao_token(&token), "the bystander's token is dead");
-    lab.bao_admin(&["auth", "disable", &path]);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_a_merged_entity_left_behind_is_the_leavers() {
-    let lab = Lab::shared();
-    let leaver = lab.person();
-    let (path, token, orphan) = merged(&lab, &leaver, &leaver.user);
-    let connector = connector(&lab, LOGIN);
-    let mut link = connector.open(&connector.places().remove(0), &cx()).await.unwrap();
-    let accounts = survey(&mut *link, &leaver).await;
-    for result in link.apply(&plan(&*connector, &accounts, &leaver), &cx()).await {
-        result.unwrap();
-    }
-    assert!(!Lab::bao_token(&token) && !Lab::bao_token(&orphan), "a token from before the merge lives");
     lab.bao_admin(&["auth", "disable", &path]);
 }
 

@@ -67,9 +67,6 @@ pub struct Entity {
     pub policies: Option<Vec<String>>,
     #[serde(default)]
     pub aliases: Option<Vec<Alias>>,
-    /// What it was merged from: tokens from before keep the old name, and live on as this one's.
-    #[serde(default)]
-    pub merged_entity_ids: Option<Vec<String>>,
 }
 
 impl Entity {
@@ -77,11 +74,6 @@ impl Entity {
         serde_json::from_value(data).map_err(|e| {
             Fault::new(FaultKind::Unexpected, cannot).because(format!("an entity is not what the API's description says: {e}"))
         })
-    }
-
-    /// Whether it is the one that was called `id` when a token was made.
-    pub fn is(&self, id: &str) -> bool {
-        self.id == id || self.merged_entity_ids.iter().flatten().any(|merged| merged == id)
     }
 }
 
