@@ -492,6 +492,7 @@ async fn a_server_that_lies_is_believed_nothing() {
         ("HTTP/1.1 400 Bad Request\r\n\r\n{SENT}", FaultKind::Unexpected),
         ("-ERR unknown command 'AUTH', with args beginning with: {SENT}\r\n", FaultKind::Misconfigured),
         ("-WRONGPASS {SENT}\r\n", FaultKind::Misconfigured),
+        ("-ours denied\r\n", FaultKind::Unexpected),
         ("-LOADING Redis is loading the dataset in memory\r\n", FaultKind::Busy),
         ("$99999999999999999999\r\n", FaultKind::Unexpected),
         ("*100000\r\n", FaultKind::Unreachable),

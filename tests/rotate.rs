@@ -532,37 +532,6 @@ fn a_source_that_is_down_is_rotated_when_it_is_back() {
     is_rotated(&lab, &service, "after the outage");
 }
 
-/// While one secret waits for its overlap, the host that another one needs comes back.
-#[test]
-fn an_overlap_holds_nobody_else_up() {
-    let lab = Lab::alone();
-    let leaver = lab.person();
-    let (waits, late) = (lab.service("web2"), lab.service("bastion"));
-    let office = office(&lab, &leaver, &[&waits, &late]);
-    alone::say(&office, &waits, "overlap: 15s");
-    let outage = lab.stop("bastion");
-    let report = std::thread::scope(|scope| {
-        let run = scope.spawn(|| office.run(&leaver));
-        let is_set = (0..300).any(|_| {
-            std::thread::sleep(std::time::Duration::from_millis(100));
-            lab.password_in_file(&waits) != waits.password
-        });
-        assert!(is_set, "the first one is set");
-        drop(outage);
-        run.join().unwrap().expect(0).json()
-    });
-    all_shut(&report);
-    for service in [&waits, &late] {
-        is_rotated(&lab, service, "in the end");
-    }
-    let finish = |service: &LabService, when: &str| {
-        let steps = report["steps"].as_array().unwrap();
-        let step = steps.iter().find(|s| s["object"] == format!("{}: finish", service.name).as_str()).unwrap();
-        step[when].as_str().unwrap().parse::<jiff::Timestamp>().unwrap()
-    };
-    assert!(finish(&late, "done_at") < finish(&waits, "started_at"), "{:#}", report["steps"]);
-}
-
 #[test]
 fn what_somebody_else_has_set_is_never_written_over_late() {
     let lab = Lab::shared();

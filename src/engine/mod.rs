@@ -34,7 +34,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
-use tokio::sync::{OwnedMutexGuard, Semaphore};
+use tokio::sync::Semaphore;
 
 /// Places that are being connected to at the same time, over all systems. Connecting is not working: a host that does not answer
 /// must not take a working place's slot.
@@ -186,8 +186,6 @@ pub struct Run<'a> {
     can_wait: bool,
     /// The old and the new value of shared secrets, by door.
     secrets: Mutex<BTreeMap<DoorId, Values>>,
-    /// Secrets that this run rotates and that wait for their overlap: nobody else may begin with them meanwhile.
-    alone: Mutex<BTreeMap<SecretName, OwnedMutexGuard<()>>>,
 }
 
 /// The old and the new value of a shared secret, as far as they are known.
@@ -223,7 +221,6 @@ impl<'a> Run<'a> {
             over_limit: OnceLock::new(),
             can_wait: false,
             secrets: Mutex::default(),
-            alone: Mutex::default(),
         };
         run.unseal_secrets().await?;
         // What an earlier process learned stands in the accounts that it journaled.

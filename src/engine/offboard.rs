@@ -174,30 +174,20 @@ impl Run<'_> {
     async fn persist(&self, places: &[Target], began: Instant) -> Result<(), Halt> {
         let act_until = began + self.playbook.deadline.duration();
         let look_until = began + self.playbook.verify.until.duration();
-        // A `finish` that waited for its overlap is tried for as long as one that did not.
-        let mut rotate_until = act_until;
         let mut pause = BACKOFF.0;
         loop {
-            let overlap = self.next_overlap();
-            let left = overlap.filter(|left| !left.is_zero());
-            if let Some(left) = left {
-                rotate_until = rotate_until.max(Instant::now() + left + self.playbook.deadline.duration());
-            }
-            let waits = left.map_or(pause, |left| left.min(pause));
-            let next = Instant::now() + waits;
+            let next = Instant::now() + pause;
             // What cannot be mended in time must not end the looks at everything else.
             let act = places.iter().filter(|(_, p)| next < act_until && self.wants_another_try(&p.id));
             let look = places.iter().filter(|(_, p)| next < look_until && self.wants_another_look(&p.id));
             let (act, look): (Vec<_>, Vec<_>) = (act.cloned().collect(), look.cloned().collect());
             // Where nobody leaves, no place is walked.
             let act = if self.is_of_a_secret() { Vec::new() } else { act };
-            let overlap = overlap.filter(|_| next < rotate_until);
-            let rotate =
-                overlap.is_some_and(|left| left <= waits) || next < rotate_until && self.wants_another_rotation();
-            if act.is_empty() && look.is_empty() && !rotate && overlap.is_none() {
+            let rotate = next < act_until && self.wants_another_rotation();
+            if act.is_empty() && look.is_empty() && !rotate {
                 break;
             }
-            sleep(waits).await;
+            sleep(pause).await;
             pause = (pause * 2).min(BACKOFF.1);
             self.until_nothing_new(places, &act).await?;
             if rotate || !act.is_empty() {

@@ -291,6 +291,7 @@ impl Session {
                 let mut failure = Failure::from(error);
                 if !quotes_nothing && failure.kind != FaultKind::Busy {
                     failure.words = "AUTH was refused, in words that may quote the password".into();
+                    failure.code = failure.code.filter(|code| code == "ERR");
                 }
                 failure.words = failure.words.replace(self.password.expose_secret(), "…");
                 Err(failure)

@@ -203,7 +203,7 @@ fn a_consumer_that_is_not_well_holds_the_finish_up_until_it_is_mended_or_given_u
 }
 
 /// More of what offboard.yaml says of a secret.
-pub fn say(office: &Office, service: &LabService, line: &str) {
+fn say(office: &Office, service: &LabService, line: &str) {
     office.edit("offboard.yaml", |text| {
         let at = text.find(&format!("  {}:\n", service.name)).unwrap();
         let to = at + text[at..].find("    known-to").unwrap();

@@ -305,7 +305,8 @@ fn tell_contested(link: &mut VaultLink, native_id: &str, (person, theirs, other)
 }
 
 fn is_theirs(name: &str, person: &Person) -> bool {
-    person.user_name.as_deref() == Some(name) || person.email.as_ref().is_some_and(|mail| mail.eq_ignore_ascii_case(name))
+    person.user_name.as_ref().is_some_and(|user| user.eq_ignore_ascii_case(name))
+        || person.email.as_ref().is_some_and(|mail| mail.eq_ignore_ascii_case(name))
 }
 
 /// Auth methods for people where somebody else keeps the logins.

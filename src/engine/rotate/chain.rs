@@ -12,7 +12,7 @@ use futures::future::{join_all, try_join_all};
 use secrecy::{ExposeSecret, SecretString};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// How long the look before may hold the rotation up.
 const LOOK_BEFORE: Duration = Duration::from_secs(4);
@@ -101,11 +101,7 @@ impl Run<'_> {
     /// One secret, from looking ahead to proof.
     async fn chain(&self, mut chain: Chain<'_>, leaver: Option<&Person>) -> Result<(), Halt> {
         // Another run may be about to set a value of its own: two at once would each take the other's for the old one.
-        let kept = self.alone.lock().unwrap_or_else(PoisonError::into_inner).remove(&chain.rotation.name);
-        let alone = match kept {
-            Some(alone) => alone,
-            None => self.engine.turn_of(&chain.rotation.name).await,
-        };
+        let _alone = self.engine.turn_of(&chain.rotation.name).await;
         let accounts = chain.rotation.accounts(leaver).into_iter();
         let unknown = self.recorder.read(|s| {
             accounts.filter(|a| a.doors.iter().any(|door| !s.doors.contains_key(&door.id))).collect::<Vec<_>>()
@@ -124,12 +120,7 @@ impl Run<'_> {
         if !self.take(chain, Phase::Set, true).await? || !self.take(chain, Phase::Test, false).await? {
             return Ok(());
         }
-        if self.overlap_left(rotation).is_some_and(|left| !left.is_zero()) {
-            fail::fail_point!("rotate::overlap");
-            // The run goes on with everything else, and comes back; until then the secret is this run's.
-            self.alone.lock().unwrap_or_else(PoisonError::into_inner).insert(rotation.name.clone(), alone);
-            return Ok(());
-        }
+        self.overlap(chain).await;
         if !self.take(chain, Phase::Finish, true).await? {
             return Ok(());
         }
@@ -140,24 +131,18 @@ impl Run<'_> {
         }
     }
 
-    /// How long `finish` is held back still, as was declared, counted from when the source took the new value, also after a crash in between; zero
-    /// once it is due. Nothing where no `finish` waits for that. A clock that was set back does not make it longer.
-    fn overlap_left(&self, rotation: &Rotation) -> Option<Duration> {
-        let overlap = rotation.overlap.map(Period::duration)?;
-        let step = |phase| rotation.step(&rotation.source, phase).id;
-        let set = self.recorder.read(|s| {
-            let works = rotation.left(s, &[Phase::Set, Phase::Test]).is_none();
-            let waits = rotation.left(s, &[Phase::Finish]).is_some();
-            let begun = s.step(&step(Phase::Finish)).is_some_and(|s| s.attempts > 0);
-            s.step(&step(Phase::Set)).and_then(|s| s.done_at).filter(|_| works && waits && !begun)
-        })?;
+    /// Waits before `finish` for as long as was declared, counted from when the source took the new value, also after a crash in between. A clock
+    /// that was set back does not make it longer.
+    async fn overlap(&self, chain: &Chain<'_>) {
+        let Some(overlap) = chain.rotation.overlap.map(Period::duration) else { return };
+        let step = |phase| chain.rotation.step(&chain.rotation.source, phase).id;
+        let (set, finish) = (step(Phase::Set), step(Phase::Finish));
+        let begun = self.recorder.read(|s| s.step(&finish).is_some_and(|s| s.attempts > 0));
+        let set = self.recorder.read(|s| s.step(&set).and_then(|s| s.done_at)).filter(|_| !begun);
+        let Some(set) = set else { return };
+        fail::fail_point!("rotate::overlap");
         let over = Duration::try_from(self.recorder.now().duration_since(set)).unwrap_or_default();
-        Some(overlap.saturating_sub(over))
-    }
-
-    /// How long it is until the first `finish` that waits for its overlap is due.
-    pub(in crate::engine) fn next_overlap(&self) -> Option<Duration> {
-        self.rotations().into_iter().flatten().filter_map(|rotation| self.overlap_left(&rotation)).min()
+        sleep(overlap.saturating_sub(over)).await;
     }
 
     /// `create` everywhere; then both values are sealed, and the door is looked at while the old one still opens it. Says whether the
