@@ -1,7 +1,7 @@
 //! Shared secrets rotated at once, against the bare statements and file writes: `lab/enter cargo bench --bench rotate`.
 //!
-//! [`SECRETS`] roles of PostgreSQL, the password of each in a file on each of the lab's five hosts (`benches/rotate.sh`). The floor gives them new ones
-//! with one `psql`, a statement each, and one `ssh` a host that rewrites the files with `sed` and `mv`: it looks at nothing, reloads nothing and tries no
+//! [`SECRETS`] service accounts of the directory, the password of each in a file on each of the lab's five hosts (`benches/rotate.sh`): a database would want to see each
+//! program log in anew. The floor gives them new ones with one `ldapmodify`, a modification each, and one `ssh` a host that rewrites the files with `sed` and `mv`: it looks at nothing, reloads nothing and tries no
 //! password. Ours is `offboard run` for somebody who knows all of them and has nothing else, from its configuration to the written report.
 //! Both take turns. Medians of [`ROUNDS`]; CPU and memory are of that process alone, the floor's with the clients that it waits for.
 
@@ -42,7 +42,10 @@ fn main() -> Result<(), Error> {
     for _ in 0..ROUNDS {
         bare.push(measured(&mut script("floor"), 0)?);
         let office = office(&lab, &base)?;
-        ours.push(measured(&mut offboard(office.path(), &["run", "E9000", "--yes"]), 0)?);
+        ours.push(measured(
+            &mut offboard(office.path(), &["run", "E9000", "-p", "involuntary-termination", "--yes"]),
+            0,
+        )?);
     }
     let (floor, offboard) = (median(&bare), median(&ours));
     for (name, cost) in [("bare", floor), ("offboard run", offboard)] {
@@ -61,10 +64,10 @@ fn offboard(office: &Path, arguments: &[&str]) -> Command {
 fn office(lab: &Path, base: &Path) -> Result<tempfile::TempDir, Error> {
     let office = tempfile::Builder::new().prefix("rotate-").tempdir_in(base)?;
     let path = |name: &str| office.path().join(name);
-    std::fs::write(path("roster.csv"), "id,name,status\nE9000,Nobody Else,active\n")?;
+    std::fs::write(path("roster.csv"), "id,name,status\nE9000,Nobody Else,terminated\n")?;
     std::fs::create_dir(path("playbooks"))?;
     std::fs::write(path("playbooks/involuntary-termination.yaml"), PLAYBOOK)?;
-    for name in ["ca.pem", "known_hosts", "secrets/postgres", "secrets/postgres-control", "secrets/fleet_ed25519"] {
+    for name in ["ca.pem", "known_hosts", "secrets/ldap", "secrets/ldap-control", "secrets/fleet_ed25519"] {
         std::fs::copy(lab.join(name), path(name.rsplit('/').next().unwrap_or(name)))?;
     }
     let hosts: String = HOSTS
@@ -85,7 +88,7 @@ fn office(lab: &Path, base: &Path) -> Result<tempfile::TempDir, Error> {
                 })
                 .collect();
             format!(
-                "  bench-{i}:\n    source: {{ system: billing, account: bench_{i} }}\n    consumers:\n{consumers}    known-to: {{ people: [E9000] }}\n"
+                "  bench-{i}:\n    source: {{ system: directory, place: \"ldap1.sunrise.test:636\", account: \"cn=bench_{i},ou=services,dc=sunrise,dc=test\" }}\n    consumers:\n{consumers}    known-to: {{ people: [E9000] }}\n"
             )
         })
         .collect();
@@ -93,8 +96,10 @@ fn office(lab: &Path, base: &Path) -> Result<tempfile::TempDir, Error> {
         path("offboard.yaml"),
         format!(
             "company: A Hundred Secrets\nroster: {{ csv: roster.csv }}\njournal: journal\nkeys: keys\nplaybooks: playbooks\nsystems:\n  \
-             billing:\n    postgres:\n      hosts: [\"pg.sunrise.test:5432\"]\n      database: postgres\n      user: offboard\n      \
-             password: {{ file: postgres }}\n      ca: ca.pem\n      control: {{ user: monitor, password: {{ file: postgres-control }} }}\n  \
+             directory:\n    ldap:\n      urls: [\"ldaps://ldap1.sunrise.test:636\", \"ldap://ldap2.sunrise.test:389\"]\n      ca: ca.pem\n      \
+             bind-dn: cn=offboard,ou=services,dc=sunrise,dc=test\n      password: {{ file: ldap }}\n      people: [\"ou=people,dc=sunrise,dc=test\"]\n      \
+             groups: [\"ou=groups,dc=sunrise,dc=test\"]\n      \
+             control: {{ dn: \"uid=monitor,ou=services,dc=sunrise,dc=test\", password: {{ file: ldap-control }} }}\n  \
              fleet:\n    ssh:\n      hosts:\n{hosts}      user: offboard\n      key: fleet_ed25519\n      known-hosts: known_hosts\n      sudo: true\n\
              secrets:\n{secrets}"
         ),

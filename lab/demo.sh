@@ -8,7 +8,7 @@ project=$(dirname "$LAB_SRC")
 offboard=${OFFBOARD:-$project/target/debug/offboard}
 [[ -x $offboard ]] || die "$offboard is not built: cargo build"
 offboard=$(realpath "$offboard")
-. "$LAB_SRC/doors.sh"; . "$LAB_SRC/postgres.sh"
+. "$LAB_SRC/doors.sh"; . "$LAB_SRC/postgres.sh"; . "$LAB_SRC/mysql.sh"; . "$LAB_SRC/redis.sh"
 
 if [[ -t 1 ]]; then bold=$'\e[1m' dim=$'\e[2m' green=$'\e[32m' red=$'\e[31m' plain=$'\e[0m'; else bold='' dim='' green='' red='' plain=''; fi
 wrong=0

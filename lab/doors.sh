@@ -15,6 +15,7 @@ doors_of() {
   printf 'psql\t%s@pg.sunrise.test\npsql\t%s_dba@pg.sunrise.test\n' "$1" "$1"
   for host in "${HOSTS[@]}"; do printf 'ssh id_ed25519\t%s@%s.sunrise.test\n' "$1" "$host"; done
   for host in root@web2 deploy@web1 deploy@db1; do printf 'ssh id_ed25519\t%s.sunrise.test\n' "$host"; done
+  printf 'mariadb\t%s@maria.sunrise.test\nredis-cli\t%s@cache1.sunrise.test\nredis-cli\t%s@cache2.sunrise.test\n' "$1" "$1" "$1"
   printf 'openvpn vpn\tvpn.sunrise.test\n'
   printf 'bao login\tvault.sunrise.test:8200\nbao secret-id\tvault.sunrise.test:8200\n'
   [[ $1 == rmehta ]] || return 0
@@ -43,6 +44,12 @@ try_door() {
     openvpn*)
       refusal='certificate revoked'
       words=$(try_vpn "$1" "$own/${2#openvpn }.ovpn") ;;
+    mariadb)
+      refusal='ERROR 1045 (28000): Access denied'
+      words=$(mysql_as maria "$1" "$own/password" <<<"select concat('logged in as ', current_user())" 2>&1) ;;
+    redis-cli)
+      refusal='WRONGPASS'
+      local server=${3#*@}; words=$(redis_cli "${server%%.*}" "$1" "$own/password" acl whoami 2>&1) || { words=${words%%$'\n'*}; false; } ;;
     psql)
       refusal='FATAL: '
       words=$(PGPASSWORD=$(<"$own/password") psql -X -h "${3#*@}" -U "${3%@*}" -d hospital -Atc "select 'logged in as ' || current_user" 2>&1) ;;
@@ -64,13 +71,15 @@ try_vpn() {
   return 1
 }
 
-# hold USER : sessions that stay: a tunnel with pings through it, SQL, a shell of one's own, a shell in deploy by a key that stands there.
-held_at=('VPN tunnel' 'psql session' 'ssh session on web1' 'ssh session in deploy@web1' 'ssh session in root@web2')
+# hold USER : sessions that stay: a tunnel with pings through it, SQL, a subscriber of Redis, a shell of one's own, a shell in deploy by a key that stands there.
+held_at=('VPN tunnel' 'psql session' 'mariadb session' 'redis-cli subscribed' 'ssh session on web1' 'ssh session in deploy@web1' 'ssh session in root@web2')
 hold() {
   local own=$LAB/people/$1
   sessions=()
   "$LAB_SRC/vpn-client" "$1" >"$LAB/log/tunnel-$1" 2>&1 & sessions+=($!)
   PGPASSWORD=$(<"$own/password") psql -X -h pg.sunrise.test -U "$1" -d hospital -c 'select pg_sleep(1000)' </dev/null >/dev/null 2>&1 & sessions+=($!)
+  mysql_as maria "$1" "$own/password" <<<'select sleep(1000)' >/dev/null 2>&1 & sessions+=($!)
+  redis_cli cache1 "$1" "$own/password" subscribe wards >/dev/null 2>&1 & sessions+=($!)
   local where; for where in "$1@web1" deploy@web1 root@web2; do
     "${SSH[@]}" -n -i "$own/id_ed25519" "$where.sunrise.test" 'sleep 1000' >/dev/null 2>&1 & sessions+=($!)
   done

@@ -5,7 +5,7 @@ prepare_host() {
   local name=$1 dir=$LAB/hosts/$1
   . "$LAB_SRC/accounts.sh"
   mkdir -p "$dir"/{work,root} && host_files "$name" || return
-  [[ $name != "$GATEWAY" ]] || vpn_files || return
+  [[ $name != "$GATEWAY" ]] || { vpn_files && wireguard_files; } || return
   ip link add "v-$name" type veth peer name "p-$name" && ip link set "v-$name" master "$BRIDGE" up || return
   setsid unshare --net --mount --pid --ipc --uts --fork --kill-child "$LAB_SRC/host-init" "$name" >>"$LAB/log/$name" 2>&1 </dev/null &
   # host-init sees itself as number 1; for us it is unshare's only child.

@@ -9,9 +9,9 @@ BRIDGE=sunrise0
 HOSTS=(web1 web2 db1 bastion backup)
 # A host that only the operator logs in to; people reach it by VPN.
 GATEWAY=vpn
-SERVERS=(ldap1 ldap2 pg mail vault cache1 cache2 "${HOSTS[@]}" "$GATEWAY")
+SERVERS=(ldap1 ldap2 pg mail vault maria cache1 cache2 "${HOSTS[@]}" "$GATEWAY")
 declare -A ADDRESS=(
-  [ldap1]=127.66.0.2 [ldap2]=127.66.0.3 [pg]=127.66.0.4 [mail]=127.66.0.5 [vault]=127.66.0.6
+  [ldap1]=127.66.0.2 [ldap2]=127.66.0.3 [pg]=127.66.0.4 [mail]=127.66.0.5 [vault]=127.66.0.6 [maria]=127.66.0.7
   [cache1]=127.66.0.8 [cache2]=127.66.0.9
   [web1]=127.66.0.11 [web2]=127.66.0.12 [db1]=127.66.0.13 [bastion]=127.66.0.14 [backup]=127.66.0.15
   [vpn]=127.66.0.16

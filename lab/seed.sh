@@ -22,7 +22,7 @@ certificate() {
 certificates() {
   openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj "/O=Sunrise Hospital IT/CN=Sunrise Test CA" \
     -config "$LAB_SRC/seed/openssl.cnf" -extensions authority -keyout "$LAB/pki/ca.key" -out "$LAB/ca.pem" || return
-  local s; for s in ldap1 ldap2 pg mail vault cache1 cache2; do certificate "$s" || return; done
+  local s; for s in ldap1 ldap2 pg mail vault maria cache1 cache2; do certificate "$s" || return; done
 } 2>>"$LAB/log/certificates"
 
 # person_keys USER… : a key for each. Only engineers and operations people have one.
@@ -41,10 +41,10 @@ host_keys() {
 
 # offboard's own folder: what its administrator would have written.
 offboard_folder() {
-  secrets "$LAB"/secrets/{ldap,ldap-control,ldap-admin,ldap-replicator,postgres,postgres-control,postgres-limited,smtp,vault,vault-control,vault-limited,redis,redis-control,redis-limited,redis-admin,redis-replica} || return
+  secrets "$LAB"/secrets/{ldap,ldap-control,ldap-admin,ldap-replicator,postgres,postgres-control,postgres-limited,smtp,vault,vault-control,vault-limited,redis,redis-control,redis-limited,redis-admin,redis-replica,mysql,mysql-control,mysql-limited,reports} || return
   ssh-keygen -q -t ed25519 -N '' -C offboard@sunrise -f "$LAB/secrets/fleet_ed25519" </dev/null || return
   sed "s/@TODAY@/$(TZ=Asia/Kolkata date +%F)/" "$LAB_SRC/seed/roster.csv" >"$LAB/roster.csv"
-  sed "s|@ROHAN_KEY@|$(<"$LAB/people/rmehta/id_ed25519.pub")|" "$LAB_SRC/seed/offboard.yaml" >"$LAB/offboard.yaml"
+  sed "s|@LAB@|$LAB|; s|@ROHAN_KEY@|$(<"$LAB/people/rmehta/id_ed25519.pub")|" "$LAB_SRC/seed/offboard.yaml" >"$LAB/offboard.yaml"
   mkdir -p "$LAB/playbooks"
   cp "$LAB_SRC"/../playbooks/*.yaml "$LAB/playbooks/" 2>/dev/null || true
 }

@@ -210,6 +210,11 @@ pub trait Connector: Send + Sync {
         16
     }
 
+    /// How long one of its operations may take, where that is longer than what [`Cx::timeout`] says: its own settings decide.
+    fn patience(&self) -> Duration {
+        Duration::ZERO
+    }
+
     /// Key fingerprints, native ids and the like that this connector itself logs in with: never touched by anybody.
     fn own_keys(&self) -> Vec<Fingerprint> {
         Vec::new()
@@ -300,7 +305,7 @@ pub trait Link: Send {
             .because("systems of this kind take no part in rotations"))
     }
 
-    /// Files at this place in which shared secrets are kept. From then on `discover` also asks who could read them, and `check` whether
+    /// Files or paths at this place in which shared secrets are kept. From then on `discover` also asks who could read them, and `check` whether
     /// everybody can.
     fn watch(&mut self, _files: Vec<String>) {}
 

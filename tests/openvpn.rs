@@ -90,6 +90,11 @@ impl Gateway {
         client.env("VPN_WAIT", "6").output().unwrap().status.success()
     }
 
+    /// The same where it is expected: a busy machine may need more than one try.
+    fn lets_in(&self, holder: &Holder) -> bool {
+        (0..3).any(|_| self.gets_in(holder))
+    }
+
     fn tunnel(&self, holder: &Holder) -> LabSession {
         self.lab.vpn_session_to(&holder.person, &holder.profile, &self.peer())
     }
@@ -229,7 +234,7 @@ async fn look_alikes_keep_their_tunnels() {
     assert!(log.matches("error=certificate revoked: O=Sunrise Hospital IT, CN=jane.roe,").count() >= 2, "{log}");
     assert_eq!(found.words(DoorKind::Certificate).await, ["shut", "shut"], "also without the disable line");
     for other in &others {
-        assert!(gateway.gets_in(other), "{}", other.person.user);
+        assert!(gateway.lets_in(other), "{}", other.person.user);
     }
 }
 
@@ -273,7 +278,7 @@ async fn a_list_that_is_over_is_told_and_replaced() {
     assert_eq!(found.words(DoorKind::Certificate).await, ["unproven"], "a refusal of everybody proves nothing");
     all_done(found.apply(&found.only(&gateway, Action::Revoke)).await);
     assert_eq!(found.words(DoorKind::Certificate).await, ["shut"]);
-    assert!(gateway.gets_in(&bystander), "the new list lets the others in again");
+    assert!(gateway.lets_in(&bystander), "the new list lets the others in again");
     assert!(!gateway.gets_in(&leaver) && !gateway.gets_in(&earlier));
     assert!(old.iter().all(|serial| gateway.listed().contains(serial)), "what was revoked stays revoked");
 }
@@ -298,7 +303,7 @@ async fn a_link_stays_and_old_entries_are_carried_on() {
         gateway.root("readlink crl.pem; stat -c '%U:%G %a' lists/real.pem; ls lists"),
         "lists/real.pem\ndaemon:mail 604\nnew\nreal.pem"
     );
-    assert!(gateway.gets_in(&bystander) && !gateway.gets_in(&leaver) && !gateway.gets_in(&forgotten));
+    assert!(gateway.lets_in(&bystander) && !gateway.gets_in(&leaver) && !gateway.gets_in(&forgotten));
     let number = |file: &str| gateway.root(&format!("openssl crl -in {file} -noout -crlnumber"));
     assert!(
         number("crl.pem") > number("lists/new"),
@@ -320,7 +325,7 @@ async fn a_list_out_of_the_servers_reach_proves_nothing() {
     found.says("cannot read its list of revoked certificates");
     let results = found.apply(&found.only(&gateway, Action::Revoke)).await;
     refused(&results[0], FaultKind::Misconfigured);
-    assert!(gateway.gets_in(&leaver), "the server has not seen the new list");
+    assert!(gateway.lets_in(&leaver), "the server has not seen the new list");
     assert_eq!(found.words(DoorKind::Certificate).await, ["open"], "and says so at a handshake");
     gateway.root("chmod 755 lists");
     all_done(found.apply(&found.only(&gateway, Action::Revoke)).await);
@@ -337,7 +342,7 @@ async fn a_list_that_the_server_may_not_read_is_made_readable() {
     let mut found = find(&gateway, "jane").await;
     all_done(found.apply(&found.only(&gateway, Action::Revoke)).await);
     assert_eq!(found.words(DoorKind::Certificate).await, ["shut"]);
-    assert!(gateway.gets_in(&bystander) && !gateway.gets_in(&leaver));
+    assert!(gateway.lets_in(&bystander) && !gateway.gets_in(&leaver));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -374,14 +379,14 @@ async fn without_the_key_of_the_ca_the_client_config_dir_shuts() {
     );
     assert_eq!(found.words(DoorKind::Session).await, ["shut"]);
     drop(tunnel);
-    assert!(!gateway.gets_in(&leaver) && gateway.gets_in(&bystander));
+    assert!(!gateway.gets_in(&leaver) && gateway.lets_in(&bystander));
     assert!(gateway.log().contains("jane"), "{}", gateway.log());
     let undo = steps.iter().filter(|s| s.reversible).map(|s| Undo { step: s.clone(), account: found.account.clone() });
     for restored in found.link.restore(&undo.collect::<Vec<_>>(), &cx()).await {
         restored.unwrap();
     }
     assert_eq!(gateway.root("cat ccd/jane"), "push \"route 10.9.9.0 255.255.255.0\"");
-    assert!(gateway.gets_in(&leaver));
+    assert!(gateway.lets_in(&leaver));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -422,7 +427,7 @@ async fn two_workers_lose_nothing_and_a_crash_is_made_good() {
     gateway.root(
         "sed -i '/CN=late$/s/^V\\t\\([^\\t]*\\)\\t/R\\t\\1\\t260101000000Z/' pki/index.txt; : >crl.pem.offboard-left",
     );
-    assert!(gateway.gets_in(&leaver), "the server has not heard of it");
+    assert!(gateway.lets_in(&leaver), "the server has not heard of it");
     let mut found = find(&gateway, "late").await;
     assert_eq!(found.words(DoorKind::Certificate).await, ["open"]);
     let steps = found.only(&gateway, Action::Revoke);
@@ -471,10 +476,10 @@ async fn a_serial_that_two_people_have_is_not_revoked() {
     found.says("the serial 1001 was given to bob and to jane");
     let results = found.apply(&found.only(&gateway, Action::Revoke)).await;
     refused(&results[0], FaultKind::Protected);
-    assert!(gateway.gets_in(&twin), "the other holder of the serial still gets in");
+    assert!(gateway.lets_in(&twin), "the other holder of the serial still gets in");
     // The client-config-dir tells them apart.
     all_done(found.apply(&found.only(&gateway, Action::Disable)).await);
-    assert!(gateway.gets_in(&twin));
+    assert!(gateway.lets_in(&twin));
 }
 
 /// To awk, 10E2 is a number, and the same as 1000: the serial of the gateway's own certificate.
@@ -525,11 +530,11 @@ async fn a_configuration_changed_after_the_start_proves_nothing() {
     found.says("was changed after the server read it");
     all_done(found.apply(&found.only(&gateway, Action::Disable)).await);
     assert_ne!(found.words(DoorKind::Certificate).await, ["shut"]);
-    assert!(gateway.gets_in(&leaver), "the server knows nothing of the folder");
+    assert!(gateway.lets_in(&leaver), "the server knows nothing of the folder");
     gateway.lab.gateway(&["stop", "stale"]);
     gateway.start();
     assert_eq!(found.words(DoorKind::Certificate).await, ["shut"]);
-    assert!(!gateway.gets_in(&leaver) && gateway.gets_in(&bystander));
+    assert!(!gateway.gets_in(&leaver) && gateway.lets_in(&bystander));
 }
 
 /// openssl writes other bytes than ASCII as `\xC3\xA9`, in the CA's database and where it prints a certificate; openvpn does not.
@@ -555,9 +560,8 @@ async fn a_name_that_is_not_ascii_is_shut_and_none_that_looks_like_it() {
     assert!(!theirs.is_alive() && tunnels.iter_mut().all(LabSession::is_alive));
     assert!(!gateway.gets_in(&leaver));
     assert_eq!(gateway.listed(), ["1001"]);
-    // A busy machine may need more than one try.
     for other in &others {
-        assert!((0..3).any(|_| gateway.gets_in(other)), "{}", other.person.user);
+        assert!(gateway.lets_in(other), "{}", other.person.user);
     }
     assert_eq!(found.apply(&steps).await, [Ok(Outcome::AlreadyDone), Ok(Outcome::AlreadyDone)]);
     // Whoever shares its serial is told apart by the name, all the same.
@@ -566,7 +570,7 @@ async fn a_name_that_is_not_ascii_is_shut_and_none_that_looks_like_it() {
     let mut found = find(&gateway, "jürgen").await;
     let results = found.apply(&found.only(&gateway, Action::Revoke)).await;
     refused(&results[0], FaultKind::Protected);
-    assert!((0..3).any(|_| gateway.gets_in(&twin)));
+    assert!(gateway.lets_in(&twin));
 }
 
 /// Anybody on the gateway may call a process openvpn, and have it hold a socket.
@@ -584,7 +588,7 @@ async fn a_process_of_somebody_else_is_not_the_server() {
     found.says("as user id 1600, which is neither root nor the user that the configuration names");
     all_done(found.apply(&found.only(&gateway, Action::Revoke)).await);
     assert_eq!(found.words(DoorKind::Certificate).await, ["shut"]);
-    assert!(!gateway.gets_in(&leaver) && gateway.gets_in(&bystander));
+    assert!(!gateway.gets_in(&leaver) && gateway.lets_in(&bystander));
     gateway.root("kill $(cat poser); rm -r /tmp/posing");
 }
 
@@ -604,11 +608,11 @@ async fn the_list_of_another_ca_with_the_same_name_stays() {
     );
     gateway.start();
     let (leaver, bystander) = (gateway.issue("jane"), gateway.issue("bob"));
-    assert!(gateway.gets_in(&bystander));
+    assert!(gateway.lets_in(&bystander));
     let mut found = find(&gateway, "jane").await;
     all_done(found.apply(&found.only(&gateway, Action::Revoke)).await);
     assert_eq!(found.words(DoorKind::Certificate).await, ["shut"]);
-    assert!(!gateway.gets_in(&leaver) && gateway.gets_in(&bystander));
+    assert!(!gateway.gets_in(&leaver) && gateway.lets_in(&bystander));
     assert_eq!(gateway.root("grep -c 'BEGIN X509 CRL' crl.pem"), "2");
     let old = gateway.root("cat old.pem");
     assert!(gateway.root("cat crl.pem").contains(&old), "the other CA's list is as it was");
@@ -627,13 +631,13 @@ async fn a_folder_of_serials_shuts_by_files_that_the_server_can_open() {
     all_done(found.apply(&steps).await);
     assert_eq!(gateway.root("ls serials"), "4097", "1001 in decimal");
     assert_eq!(found.words(DoorKind::Certificate).await, ["shut"]);
-    assert!(!gateway.gets_in(&leaver) && gateway.gets_in(&bystander));
+    assert!(!gateway.gets_in(&leaver) && gateway.lets_in(&bystander));
     assert_eq!(found.apply(&steps).await, [Ok(Outcome::AlreadyDone)]);
     // One that it cannot open is none to it.
     gateway.root("chmod 600 serials/4097");
     assert_eq!(found.words(DoorKind::Certificate).await, ["open"]);
-    assert!(gateway.gets_in(&leaver));
+    assert!(gateway.lets_in(&leaver));
     assert!(matches!(found.apply(&steps).await[..], [Ok(Outcome::Done { .. })]));
     assert_eq!(found.words(DoorKind::Certificate).await, ["shut"]);
-    assert!(!gateway.gets_in(&leaver) && gateway.gets_in(&bystander));
+    assert!(!gateway.gets_in(&leaver) && gateway.lets_in(&bystander));
 }

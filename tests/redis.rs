@@ -533,18 +533,14 @@ fn service(lab: &Lab, number: u32) -> (String, u32, String) {
 
 fn office_of(lab: &Lab, leaver: &LabPerson, name: &str, port: u32) -> Office {
     let office = Office::hasty(lab);
-    let (system, secret) = (
-        "systems:\n  cache:\n    redis:\n      hosts: [cache1.sunrise.test, cache2.sunrise.test]\n      user: offboard\n      \
-         password: { file: secrets/redis }\n      ca: ca.pem\n      control: { user: monitor, password: { file: secrets/redis-control } }\n",
-        format!(
-            "  {name}:\n    source: {{ system: cache, place: cache1.sunrise.test, account: {name}_app }}\n    consumers:\n      - system: fleet\n        \
-             place: web1.sunrise.test\n        file: /etc/sunrise/{name}.env\n        key: REDIS_PASSWORD\n        \
-             reload: [/etc/sunrise/queue-reload, {name}]\n        \
-             health: [curl, -fsS, -m, \"5\", \"http://127.0.0.1:{port}/health\"]\n    known-to: {{ people: [{}] }}\n",
-            leaver.id
-        ),
+    let secret = format!(
+        "  {name}:\n    source: {{ system: cache, place: cache1.sunrise.test, account: {name}_app }}\n    consumers:\n      - system: fleet\n        \
+         place: web1.sunrise.test\n        file: /etc/sunrise/{name}.env\n        key: REDIS_PASSWORD\n        \
+         reload: [/etc/sunrise/queue-reload, {name}]\n        \
+         health: [curl, -fsS, -m, \"5\", \"http://127.0.0.1:{port}/health\"]\n    known-to: {{ people: [{}] }}\n",
+        leaver.id
     );
-    office.edit("offboard.yaml", |text| text.replacen("systems:\n", system, 1) + &secret);
+    office.edit("offboard.yaml", |text| text + &secret);
     office
 }
 

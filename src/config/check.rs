@@ -200,8 +200,16 @@ fn keys(file: &File, document: &yaml::Document, mistakes: &mut Vec<Mistake>) -> 
     keys
 }
 
-/// Every person of `accounts`, `keys-of` and `secrets` who is not in the roster.
+/// Every person of `accounts`, `keys-of`, `secrets` and the systems' own blocks who is not in the roster.
 pub fn people(file: &File, document: &yaml::Document, roster: &Roster) -> Vec<Mistake> {
+    let blocks: Vec<_> = file.systems.iter().map(|(name, settings)| (name, settings, settings.mapped())).collect();
+    let in_blocks = blocks.iter().flat_map(|(name, settings, mapped)| {
+        let block: [yaml::Node; 3] = ["systems".into(), name.0.as_str().into(), settings.manifest().name.into()];
+        mapped.iter().map(move |one| {
+            let path = block.iter().cloned().chain(["peers".into(), one.written.as_str().into()]).collect();
+            (path, &one.person)
+        })
+    });
     let mapped = file.accounts.iter().enumerate().map(|(item, mapping)| ("accounts", item, &mapping.person));
     let declared = file.keys_of.iter().enumerate().map(|(item, key)| ("keys-of", item, &key.person));
     let mapped =
@@ -212,7 +220,7 @@ pub fn people(file: &File, document: &yaml::Document, roster: &Roster) -> Vec<Mi
         };
         secret.known_to.people.iter().flatten().enumerate().map(move |(item, person)| (path(item), person))
     });
-    let unknown = mapped.chain(knowing).filter(|(_, person)| roster.get(person).is_none());
+    let unknown = mapped.chain(knowing).chain(in_blocks).filter(|(_, person)| roster.get(person).is_none());
     unknown
         .map(|(path, person)| {
             let ids: Vec<&str> = roster.people().iter().map(|person| person.id.0.as_str()).collect();

@@ -85,6 +85,17 @@ impl Default for Serve {
     }
 }
 
+impl File {
+    /// Every account that is mapped to a person: under `accounts`, or in the block of its system.
+    pub fn mappings(&self) -> Vec<Mapping> {
+        let of_blocks = self.systems.iter().flat_map(|(system, settings)| {
+            let mapped = settings.mapped().into_iter();
+            mapped.map(|one| Mapping { person: one.person, system: system.clone(), account: one.account })
+        });
+        self.accounts.iter().cloned().chain(of_blocks).collect()
+    }
+}
+
 /// Where the roster is.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]

@@ -108,7 +108,7 @@ impl Config {
             limits: limits::limits(file.preset, &file.limits),
             mail: file.mail.clone(),
             systems: file.systems.clone(),
-            accounts: file.accounts.clone(),
+            accounts: file.mappings(),
             keys_of,
             protected: file.protected.clone(),
             serve: file.serve,

@@ -1,6 +1,8 @@
 //! The registry: every system that can be closed, one line each. To add one, write its folder and its line here, a rig in
 //! `tests/contract/` and a page in `docs/connectors/`.
 
+mod database;
+
 use crate::connector::{Connector, Manifest};
 use crate::model::{Fault, SystemName};
 use crate::wire::guarded::Access;
@@ -36,6 +38,13 @@ macro_rules! registry {
             pub fn files(&self) -> Vec<(PathBuf, Access)> {
                 match self {
                     $(Self::$variant(settings) => settings.files(),)*
+                }
+            }
+
+            /// Accounts that the block itself maps to people, under `peers`.
+            pub fn mapped(&self) -> Vec<Mapped> {
+                match self {
+                    $(Self::$variant(settings) => settings.mapped(),)*
                 }
             }
 
@@ -78,8 +87,12 @@ macro_rules! registry {
 }
 
 registry! {
+    /// Any system that commands of your own close.
+    command => Command,
     /// OpenLDAP or 389 Directory Server.
     ldap => Ldap,
+    /// MariaDB or MySQL servers.
+    mysql => Mysql,
     /// OpenVPN servers.
     openvpn => Openvpn,
     /// A PostgreSQL cluster.
@@ -90,7 +103,29 @@ registry! {
     ssh => Ssh,
     /// OpenBao or HashiCorp Vault.
     vault => Vault,
+    /// WireGuard gateways.
+    wireguard => Wireguard,
 }
+
+/// An account that the block of its system maps to a person.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mapped {
+    /// As it is written there.
+    pub written: String,
+    /// As the system calls it.
+    pub account: String,
+    /// The roster's identifier of the person.
+    pub person: String,
+}
+
+/// Most kinds map no accounts to people; the block of one that does has a `mapped` of its own, which counts instead of this one.
+trait MapsNobody {
+    fn mapped(&self) -> Vec<Mapped> {
+        Vec::new()
+    }
+}
+
+impl<T> MapsNobody for T {}
 
 impl<'de> Deserialize<'de> for SystemSettings {
     // By hand, since an error of a derived implementation points at the system and not at the wrong word.

@@ -40,6 +40,13 @@ use tokio::sync::Semaphore;
 /// must not take a working place's slot.
 const OPENING: usize = 128;
 
+/// The pauses before something that failed is tried again.
+fn backoff() -> impl Iterator<Item = Duration> {
+    const FIRST: Duration = Duration::from_secs(1);
+    const LONGEST: Duration = Duration::from_secs(30);
+    std::iter::successors(Some(FIRST), |pause| Some((*pause * 2).min(LONGEST)))
+}
+
 /// The world as one configuration describes it.
 pub struct Engine {
     connectors: Vec<Arc<dyn Connector>>,
@@ -130,9 +137,9 @@ impl Engine {
         Ok(link)
     }
 
-    /// A backstop: connectors bound their own operations by `Cx::timeout`; whatever takes `factor` times as long hangs.
+    /// A backstop: connectors bound their own operations by `Cx::timeout`, or by what the most patient one says; whatever takes `factor` times as long hangs.
     async fn in_time<T>(&self, what: &str, factor: u32, work: impl Future<Output = T>) -> Result<T, Fault> {
-        let limit = self.timeout * factor;
+        let limit = self.connectors.iter().map(|c| c.patience()).fold(self.timeout, Duration::max) * factor;
         tokio::time::timeout(limit, work).await.map_err(|_| {
             Fault::new(FaultKind::Unreachable, what).because(format!("no answer within {} s", limit.as_secs()))
         })
@@ -186,6 +193,8 @@ pub struct Run<'a> {
     can_wait: bool,
     /// The old and the new value of shared secrets, by door.
     secrets: Mutex<BTreeMap<DoorId, Values>>,
+    /// What other runs of the same person have found, and may have taken away since.
+    found_before: Mutex<rotate::Evidence>,
 }
 
 /// The old and the new value of a shared secret, as far as they are known.
@@ -221,6 +230,7 @@ impl<'a> Run<'a> {
             over_limit: OnceLock::new(),
             can_wait: false,
             secrets: Mutex::default(),
+            found_before: Mutex::default(),
         };
         run.unseal_secrets().await?;
         // What an earlier process learned stands in the accounts that it journaled.
@@ -233,9 +243,10 @@ impl<'a> Run<'a> {
         Ok(run)
     }
 
-    /// Learns the keys that another run of the same person found: what it took away cannot be learned anew.
+    /// Learns what another run of the same person found, their keys and what they may know: what it took away cannot be learned anew.
     pub fn learn_from(&self, other: &crate::model::RunState) {
         other.accounts.values().for_each(|(account, _)| self.learn_again(account));
+        self.found_before.lock().unwrap_or_else(PoisonError::into_inner).extend(rotate::Evidence::of(other));
     }
 
     /// This run, as work that never holds a termination up: a look at what was proved before.

@@ -1,10 +1,11 @@
 //! The straight line, on one screen.
 
-use super::{Halt, Run};
+use super::rotate::{Links, Rotations};
+use super::{Halt, Run, backoff};
 use crate::connector::Connector;
 use crate::model::{
-    Action, Actor, DoorState, Event, Fault, FaultKind, Look, LookAt, Place, PlaceId, RunState, RunVerdict,
-    StepProgress, Verdict,
+    Action, Actor, DoorKind, DoorState, Event, Fault, FaultKind, Look, LookAt, Place, PlaceId, RunState, RunVerdict,
+    SecretName, StepProgress, Verdict,
 };
 use futures::StreamExt;
 use futures::future::try_join_all;
@@ -20,8 +21,6 @@ use tokio::time::{Instant, sleep, timeout};
 const PASSES: u32 = 5;
 /// How long a place may be silent before the others are walked again without it.
 const SILENCE: Duration = Duration::from_secs(2);
-/// The first pause before something that failed is tried again, and the longest.
-const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
 /// A place and the connector that opens it.
 type Target = (Arc<dyn Connector>, Place);
@@ -50,8 +49,6 @@ impl Run<'_> {
             self.until_nothing_new(&places, &places).await?;
             self.ask().await?;
         }
-        // Containment comes first: a leaver who is still inside would read the new values.
-        self.rotate().await?;
         self.persist(&places, began).await?;
         self.end().await
     }
@@ -170,30 +167,40 @@ impl Run<'_> {
         try_join_all(looks).await.map(|_| ())
     }
 
-    /// Tries again what failed, and looks again at what is not proved, with growing pauses.
+    /// Rotates what the leaver knew; beside that, tries again what failed, and looks again at what is not proved, with growing pauses.
+    /// Containment has come first: a leaver who is still inside would read the new values.
     async fn persist(&self, places: &[Target], began: Instant) -> Result<(), Halt> {
         let act_until = began + self.playbook.deadline.duration();
         let look_until = began + self.playbook.verify.until.duration();
-        let mut pause = BACKOFF.0;
+        let mut pauses = backoff();
+        let mut pause = pauses.next().unwrap_or_default();
+        let links = Links::default();
+        let mut rotations = Rotations::new(self, &links, act_until);
         loop {
+            rotations.begin().await?;
             let next = Instant::now() + pause;
             // What cannot be mended in time must not end the looks at everything else.
             let act = places.iter().filter(|(_, p)| next < act_until && self.wants_another_try(&p.id));
-            let look = places.iter().filter(|(_, p)| next < look_until && self.wants_another_look(&p.id));
+            let look = places
+                .iter()
+                .filter(|(_, p)| next < look_until && self.wants_another_look(&p.id, rotations.under_way()));
             let (act, look): (Vec<_>, Vec<_>) = (act.cloned().collect(), look.cloned().collect());
             // Where nobody leaves, no place is walked.
             let act = if self.is_of_a_secret() { Vec::new() } else { act };
-            let rotate = next < act_until && self.wants_another_rotation();
-            if act.is_empty() && look.is_empty() && !rotate {
-                break;
+            if act.is_empty() && look.is_empty() {
+                match rotations.next().await {
+                    Some(rotated) => rotated?,
+                    None => break,
+                }
+                continue;
             }
-            sleep(pause).await;
-            pause = (pause * 2).min(BACKOFF.1);
-            self.until_nothing_new(places, &act).await?;
-            if rotate || !act.is_empty() {
-                self.rotate().await?;
-            }
-            self.look_at(&look).await?;
+            let again = async {
+                sleep(pause).await;
+                self.until_nothing_new(places, &act).await?;
+                self.look_at(&look).await
+            };
+            rotations.beside(again).await?;
+            pause = pauses.next().unwrap_or_default();
         }
         self.note_half_rotated().await?;
         self.give_up().await
@@ -223,15 +230,19 @@ impl Run<'_> {
     }
 
     /// A place that can be reached and has a door which is not proved shut. Where no place is walked again, a look is what reaches it.
-    fn wants_another_look(&self, place: &PlaceId) -> bool {
+    fn wants_another_look(&self, place: &PlaceId, under_way: &BTreeSet<SecretName>) -> bool {
         self.recorder.read(|s| {
             let may_be = |fault: &Fault| s.request.secret().is_some() && fault.is_transient();
             // A rotation that is not done has nothing to show yet.
             let is_done = |step: &crate::model::StepState| step.is_done() || step.waived.is_some();
+            let is_rotated = |door: &crate::model::Door| {
+                door.kind == DoorKind::SharedSecret && under_way.contains(&SecretName(door.object.clone()))
+            };
             s.places.get(place).is_some_and(|p| p.unreached.as_ref().is_none_or(may_be))
                 && (s.request.secret().is_none() || s.steps.iter().all(is_done))
                 && s.doors.values().any(|d| {
                     d.door.place == *place
+                        && !is_rotated(&d.door)
                         && !matches!(d.after.as_ref().map(|(_, l)| &l.verdict), Some(Verdict::Shut { .. }))
                 })
         })

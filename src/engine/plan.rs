@@ -1,7 +1,8 @@
 //! From accounts to steps: the playbook says which actions, the connectors say how, the guard says what not.
 
 use super::discover::{concerning, could_read, left_alone};
-use super::{Engine, Halt, Run, guard, rotate};
+use super::rotate::Evidence;
+use super::{Engine, Halt, Run, guard};
 use crate::connector::{Connector, Scope};
 use crate::model::{
     Account, Action, CouldRead, DoorKind, Fault, Finding, Person, PersonId, Place, RunState, Step, StepId, Verdict,
@@ -201,8 +202,8 @@ impl Engine {
             }
         }
         let accounts = places.iter().filter_map(|place| place.found.as_ref().ok()).flatten();
-        let memberships = rotate::memberships(accounts.flat_map(|account| &account.doors));
-        for (account, steps) in self.draft_rotations(person, playbook, &memberships, &read) {
+        let found = Evidence::new(accounts.flat_map(|account| &account.doors), read);
+        for (account, steps) in self.draft_rotations(person, playbook, &found) {
             for draft in &mut places {
                 draft.steps.extend(steps.iter().filter(|(_, step)| step.place == draft.place.id).cloned());
             }

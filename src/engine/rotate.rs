@@ -13,19 +13,23 @@
 //! A run may also be about a secret alone, though nobody leaves: then this is all of it. However many runs want to rotate one secret, one does
 //! at a time.
 
+mod all;
 mod alone;
 mod chain;
 mod health;
 mod links;
 
+pub(super) use all::Rotations;
 pub use alone::{DraftRotation, rotation_playbook};
 pub use health::{PartHealth, SecretHealth};
+pub(super) use links::Links;
 
 use super::Engine;
 use crate::connector::Connector;
 use crate::model::{
     Account, Action, CouldRead, Door, DoorId, DoorKind, Fault, FaultKind, Identity, MatchRule, Owner, Part, Period,
-    Person, Phase, Place, RunState, SecretName, Seen, SharedSecret, Step, StepId, StepState, short_id,
+    Person, Phase, Place, PlaceId, RunState, SecretName, Seen, SharedSecret, Step, StepId, StepState, SystemName,
+    short_id,
 };
 use crate::playbook::Playbook;
 use jiff::Timestamp;
@@ -53,6 +57,8 @@ pub(super) struct Rotation {
     consumers: Vec<Participant>,
     /// For how long after `set` the `finish` waits.
     overlap: Option<Period>,
+    /// See [`SharedSecret::one_by_one`].
+    one_by_one: bool,
 }
 
 impl Participant {
@@ -249,13 +255,31 @@ fn half_rotated_at(state: &RunState, door: &Door) -> Option<String> {
     })
 }
 
-/// The files on hosts in which the secret is kept: its source's, and its consumers'.
-fn kept_files(secret: &SharedSecret) -> impl Iterator<Item = (Place, &str)> {
+/// Where a secret is kept.
+struct Kept<'a> {
+    system: &'a SystemName,
+    /// The place; nothing where the system has but one.
+    place: Option<&'a str>,
+    /// The file or path.
+    what: &'a str,
+}
+
+impl Kept<'_> {
+    /// What people call the place, if it is this one.
+    fn address<'p>(&self, place: &'p PlaceId) -> Option<&'p str> {
+        let address = place.0.strip_prefix(&self.system.0)?.strip_prefix('/')?;
+        self.place.is_none_or(|name| name == address).then_some(address)
+    }
+}
+
+/// The files on hosts, and the paths, in which the secret is kept: its source's, and its consumers'.
+fn kept(secret: &SharedSecret) -> impl Iterator<Item = Kept<'_>> {
     let source = (&secret.source.system, secret.source.place.as_deref(), secret.source.file.as_deref());
-    let consumers = secret.consumers.iter().map(|c| (&c.system, c.place.as_deref(), c.file.as_deref()));
+    let consumers =
+        secret.consumers.iter().map(|c| (&c.system, c.place.as_deref(), c.file.as_deref().or(c.path.as_deref())));
     std::iter::once(source)
         .chain(consumers)
-        .filter_map(|(system, place, file)| Some((Place::new(system, place?), file?)))
+        .filter_map(|(system, place, what)| Some(Kept { system, place, what: what? }))
 }
 
 /// What a run has done to shared secrets: when the source took the new value, where the rotation is done; nothing, where it has stopped half
@@ -301,28 +325,22 @@ impl Engine {
         self
     }
 
-    /// The files at the place in which shared secrets are kept.
+    /// The files and paths at the place in which shared secrets are kept.
     pub(super) fn files_of_secrets(&self, place: &Place) -> Vec<String> {
-        let here = |secret| kept_files(secret).filter(|(at, _)| at.id == place.id).map(|(_, file)| file.to_string());
+        let here =
+            |secret| kept(secret).filter(|kept| kept.address(&place.id).is_some()).map(|kept| kept.what.to_string());
         let files: BTreeSet<String> = self.secrets.values().flat_map(here).collect();
         files.into_iter().collect()
     }
 
-    /// The secrets that `person`, who holds these memberships and could read these files, may know.
-    pub(super) fn known_to(
-        &self,
-        person: &Person,
-        memberships: &[String],
-        could_read: &[CouldRead],
-    ) -> Vec<Result<Rotation, Fault>> {
+    /// The secrets that `person` may know: by what is found `now`, or by what runs of theirs have found `before`.
+    pub(super) fn known_to(&self, person: &Person, now: &Evidence, before: &Evidence) -> Vec<Result<Rotation, Fault>> {
         let mut known = Vec::new();
         for (name, secret) in &self.secrets {
-            let mut why = secret.known_to.reasons(person, memberships.iter().map(String::as_str));
-            for (place, file) in kept_files(secret) {
-                let read = could_read.iter().filter(|found| found.place == place.id && found.file == file);
-                let reasons = CouldRead::reasons(read, &place.address);
-                why.extend(reasons.into_iter().filter(|reason| !why.contains(reason)).collect::<Vec<_>>());
-            }
+            let mut why = now.reasons(secret, person);
+            let earlier = before.reasons(secret, person).into_iter().filter(|reason| !why.contains(reason));
+            let earlier: Vec<String> = earlier.map(|reason| format!("{reason}, as an earlier run found")).collect();
+            why.extend(earlier);
             if !why.is_empty() {
                 known.push(self.rotation(name, secret, why));
             }
@@ -358,13 +376,16 @@ impl Engine {
         let users: Vec<String> = secret.source.account.iter().chain(&secret.source.alternate).cloned().collect();
         let consumers = secret.consumers.iter().map(|c| {
             let mut part = c.part().ok_or_else(no_part)?;
-            if let Part::Consumer(kept) = &mut part {
-                kept.users.clone_from(&users);
+            match &mut part {
+                Part::Consumer(kept) => kept.users.clone_from(&users),
+                Part::ConsumerPath(kept) => kept.users.clone_from(&users),
+                Part::Source { .. } | Part::Former { .. } | Part::SourceFile(_) => {}
             }
             at(&c.system, c.place.as_ref(), part)
         });
         let (consumers, overlap) = (consumers.collect::<Result<_, Fault>>()?, secret.overlap);
-        Ok(Rotation { name: name.clone(), why, source, former, consumers, overlap })
+        let one_by_one = secret.one_by_one;
+        Ok(Rotation { name: name.clone(), why, source, former, consumers, overlap, one_by_one })
     }
 
     /// The accounts and steps of the secrets that `person` may know, for a draft: place, account, and steps with their stage.
@@ -372,11 +393,10 @@ impl Engine {
         &self,
         person: &Person,
         playbook: Option<&Playbook>,
-        memberships: &[String],
-        could_read: &[CouldRead],
+        found: &Evidence,
     ) -> Vec<(Account, Vec<(String, Step)>)> {
         let mut drafts = Vec::new();
-        for rotation in self.known_to(person, memberships, could_read).into_iter().flatten() {
+        for rotation in self.known_to(person, found, &Evidence::default()).into_iter().flatten() {
             let stage = playbook.and_then(|playbook| stage_for(playbook, &*rotation.source.connector));
             let mut steps = match stage {
                 Some(stage) => rotation.steps().into_iter().map(|step| (stage.clone(), step)).collect(),
@@ -390,7 +410,42 @@ impl Engine {
     }
 }
 
-/// The groups and roles of the accounts.
-pub(super) fn memberships<'a>(doors: impl IntoIterator<Item = &'a Door>) -> Vec<String> {
-    doors.into_iter().filter(|door| door.kind == DoorKind::Membership).map(|door| door.object.clone()).collect()
+/// What says who may know a secret, besides `offboard.yaml`.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Evidence {
+    /// Groups and roles.
+    memberships: Vec<String>,
+    could_read: Vec<CouldRead>,
+}
+
+impl Evidence {
+    pub fn new<'a>(doors: impl IntoIterator<Item = &'a Door>, could_read: Vec<CouldRead>) -> Self {
+        let memberships = doors.into_iter().filter(|door| door.kind == DoorKind::Membership);
+        Self { memberships: memberships.map(|door| door.object.clone()).collect(), could_read }
+    }
+
+    /// What a run has on record.
+    pub fn of(state: &RunState) -> Self {
+        Self::new(state.doors.values().map(|d| &d.door), state.could_read.clone())
+    }
+
+    pub fn extend(&mut self, more: Self) {
+        self.memberships.extend(more.memberships);
+        self.could_read.extend(more.could_read);
+    }
+
+    /// Why `person`, about whom this was found, may know the secret; a few words each.
+    fn reasons(&self, secret: &SharedSecret, person: &Person) -> Vec<String> {
+        let mut why = secret.known_to.reasons(person, self.memberships.iter().map(String::as_str));
+        for kept in kept(secret) {
+            let read = || {
+                let found = self.could_read.iter();
+                found.filter(|found| kept.address(&found.place).is_some() && found.file == kept.what)
+            };
+            let address = read().find_map(|found| kept.address(&found.place)).unwrap_or_default();
+            let reasons = CouldRead::reasons(read(), address);
+            why.extend(reasons.into_iter().filter(|reason| !why.contains(reason)).collect::<Vec<_>>());
+        }
+        why
+    }
 }

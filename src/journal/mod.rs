@@ -47,6 +47,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use store::Store;
 use tokio::sync::{mpsc, oneshot};
+use verify::Signatures;
 use writer::{Message, Standing, Writer};
 
 /// How many readers may read at once.
@@ -288,12 +289,13 @@ impl Journal {
         Ok(read::last_checkpoint(&self.inner.store, &mut connection, &self.inner.public).await?.1)
     }
 
-    /// Checks everything: see [`verify_with`].
+    /// Checks everything, as [`verify_with`], but that a signature counts for all checkpoints that hang together by their hashes up to it: a report
+    /// rests on what was signed, not on every signature still being there.
     ///
     /// # Errors
     /// As [`verify_with`].
     pub async fn verify(&self, expected_head: Option<&Digest>) -> Result<Verification, JournalError> {
-        verify::whole(&self.inner.store, &self.inner.public, expected_head).await
+        verify::whole(&self.inner.store, &self.inner.public, expected_head, Signatures::Latest).await
     }
 
     /// The key that this journal is verified with.

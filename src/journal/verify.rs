@@ -34,7 +34,16 @@ pub async fn verify_with(
 ) -> Result<Verification, JournalError> {
     let store = Store::new(folder);
     store.check()?;
-    whole(&store, key, expected_head).await
+    whole(&store, key, expected_head, Signatures::Each).await
+}
+
+/// Which signatures are checked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Signatures {
+    /// That of every checkpoint.
+    Each,
+    /// Those of checkpoints that no trusted one after them names by its hash: what hangs together by hashes up to a signature is signed by it.
+    Latest,
 }
 
 /// See [`verify_with`].
@@ -42,8 +51,9 @@ pub(super) async fn whole(
     store: &Store,
     key: &PublicKey,
     expected_head: Option<&Digest>,
+    signatures: Signatures,
 ) -> Result<Verification, JournalError> {
-    let mut check = Check::new(key, expected_head);
+    let mut check = Check::new(key, expected_head, signatures);
     let walked = check.walk(store).await;
     check.ended(walked)
 }
@@ -55,24 +65,29 @@ pub(super) async fn within(
     connection: &mut SqliteConnection,
     key: &PublicKey,
 ) -> Result<Verification, JournalError> {
-    let mut check = Check::new(key, None);
+    let mut check = Check::new(key, None, Signatures::Each);
     let walked = check.walk_here(connection).await.map_err(|e| store.fault(&e));
     check.ended(walked)
 }
 
+/// A checkpoint's number, and it with its hash if it is signed.
+type Opened = (i64, Option<(Checkpoint, Digest)>);
+
 struct Check<'a> {
     key: &'a PublicKey,
     expected_head: Option<&'a Digest>,
+    signatures: Signatures,
     found_head: bool,
     found: Findings,
     result: Verification,
 }
 
 impl<'a> Check<'a> {
-    fn new(key: &'a PublicKey, expected_head: Option<&'a Digest>) -> Self {
+    fn new(key: &'a PublicKey, expected_head: Option<&'a Digest>, signatures: Signatures) -> Self {
         Self {
             key,
             expected_head,
+            signatures,
             found_head: false,
             found: Findings::default(),
             result: Verification {
@@ -156,8 +171,7 @@ impl<'a> Check<'a> {
             .fetch_all(&mut *connection)
             .await?;
             let (mut heads, mut values, mut resealed) = (Vec::new(), Vec::new(), Vec::new());
-            for row in &rows {
-                let (number, body, signature) = checkpoint_row(row)?;
+            for (number, opened) in self.opened(&rows)? {
                 self.result.checkpoints += 1;
                 if number > expected {
                     self.found.report(Problem::CheckpointsRemoved { from: expected, to: number.saturating_sub(1) });
@@ -166,7 +180,7 @@ impl<'a> Check<'a> {
                 }
                 expected = expected.max(number.saturating_add(1));
                 self.found.last_number = Some(number);
-                let Some((checkpoint, hash)) = Checkpoint::open(&body, &signature, self.key) else {
+                let Some((checkpoint, hash)) = opened else {
                     self.found.report(Problem::CheckpointForged { number });
                     self.found.damaged.push((number, number));
                     previous = None;
@@ -224,6 +238,23 @@ impl<'a> Check<'a> {
             self.found.report(Problem::RolledBack { head: head.clone() });
         }
         Ok(())
+    }
+
+    /// Each row in its order.
+    fn opened(&self, rows: &[SqliteRow]) -> Result<Vec<Opened>, sqlx::Error> {
+        let mut named: Option<Digest> = None;
+        let mut opened = Vec::with_capacity(rows.len());
+        for row in rows.iter().rev() {
+            let (number, body, signature) = checkpoint_row(row)?;
+            let read = match (self.signatures, Checkpoint::hashed(&body)) {
+                (Signatures::Latest, Some(read)) if named.as_ref() == Some(&read.1) => Some(read),
+                _ => Checkpoint::open(&body, &signature, self.key),
+            };
+            named = read.as_ref().map(|(checkpoint, _)| checkpoint.previous.clone());
+            opened.push((number, read));
+        }
+        opened.reverse();
+        Ok(opened)
     }
 
     async fn records(&mut self, connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {

@@ -26,6 +26,8 @@ pub enum DoorKind {
     SshKey,
     /// A certificate that lets its holder in; the object is its serial.
     Certificate,
+    /// A public key of WireGuard that lets its holder in; the object is the interface.
+    Peer,
     /// A live session.
     Session,
     /// A job that runs on the account's behalf: crontab, at.
@@ -45,6 +47,7 @@ impl std::fmt::Display for DoorKind {
             Self::Login => "login",
             Self::SshKey => "ssh-key",
             Self::Certificate => "certificate",
+            Self::Peer => "peer",
             Self::Session => "session",
             Self::Job => "job",
             Self::Membership => "membership",

@@ -64,7 +64,7 @@ pub struct SecretConsumer {
     /// The key in the file, such as `PGPASSWORD`, or of the path. In INI, YAML and JSON the way to it: `database.password`, or a list of its parts.
     /// A number is an item of a list.
     pub key: KeyPath,
-    /// Where the source has an `alternate`: the key of the account's name in the same file, such as `PGUSER`.
+    /// Where the source has an `alternate`: the key of the account's name in the same file or path, such as `PGUSER`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_key: Option<KeyPath>,
     /// The command that makes the program read the file again: a list, no shell. Not with `path`.
@@ -191,10 +191,26 @@ pub struct KeptPath {
     pub path: String,
     /// The key there; one part unless it is written as a list.
     pub key: KeyPath,
+    /// The key of the account's name, where accounts alternate.
+    pub user_key: Option<KeyPath>,
+    /// The accounts of which that names one.
+    pub users: Vec<String>,
     /// How one sees that the program works that reads it.
     pub health: HealthChecks,
     /// Addresses from which the program logs in.
     pub from: Vec<IpAddr>,
+}
+
+impl KeptPath {
+    /// The way to the value, part by part.
+    pub fn path_to_value(&self) -> Vec<String> {
+        self.key.parts(KeyFormat::Env)
+    }
+
+    /// The way to the account's name, where accounts alternate.
+    pub fn path_to_user(&self) -> Option<Vec<String>> {
+        self.user_key.as_ref().map(|key| key.parts(KeyFormat::Env))
+    }
 }
 
 /// What a participant of a rotation is.
@@ -305,7 +321,14 @@ impl SecretConsumer {
                 from,
                 probe: Vec::new(),
             })),
-            (None, Some(path)) => Some(Part::ConsumerPath(KeptPath { path: path.clone(), key, health, from })),
+            (None, Some(path)) => Some(Part::ConsumerPath(KeptPath {
+                path: path.clone(),
+                key,
+                user_key: self.user_key.clone(),
+                users: Vec::new(),
+                health,
+                from,
+            })),
             _ => None,
         }
     }

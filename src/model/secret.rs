@@ -56,6 +56,9 @@ pub struct SharedSecret {
     /// all work with the new one if it is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overlap: Option<Period>,
+    /// Whether consumers get the new value one after the other, in the order in which they stand here, each only when the one before is healthy with it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub one_by_one: bool,
 }
 
 /// Who may know a secret, besides those who could read it where it is kept. Any of the three is enough.

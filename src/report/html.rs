@@ -171,6 +171,7 @@ impl Page<'_> {
             DoorKind::Login => "Login",
             DoorKind::SshKey => "SSH key",
             DoorKind::Certificate => "Certificate",
+            DoorKind::Peer => "VPN peer",
             DoorKind::Session => "Live sessions",
             DoorKind::Job => "Scheduled jobs",
             DoorKind::Membership => "Membership",

@@ -25,8 +25,7 @@ pub struct Client {
     handshake: Option<Handshake>,
 }
 
-/// What the server answered.
-#[derive(Debug)]
+/// What the server answered. It may hold secrets, so it has no `Debug`; they are wiped when it goes.
 pub struct Answer {
     /// The status code (RFC 9110, 15).
     pub status: u16,
@@ -161,6 +160,23 @@ impl Client {
         Fault::new(FaultKind::Unreachable, format!("{peer}: no answer"))
             .because(because)
             .hint("check the address and the port, and that the server runs")
+    }
+}
+
+/// Wipes every text in a value, which is null then.
+pub fn wipe(value: &mut Value) {
+    match value {
+        Value::String(text) => text.zeroize(),
+        Value::Array(items) => items.iter_mut().for_each(wipe),
+        Value::Object(map) => map.values_mut().for_each(wipe),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+    *value = Value::Null;
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        wipe(&mut self.body);
     }
 }
 

@@ -3,7 +3,9 @@
 //!
 //! Only the first line of an answer is read, no redirect is followed, and no proxy is asked.
 
+use super::shell::printable;
 use super::tls::Trust;
+use crate::model::{Asker, Fault, HealthChecks, HttpCheck};
 use std::net::Ipv6Addr;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -110,6 +112,52 @@ impl Url {
     }
 }
 
+/// A question to a port, of a program's health.
+pub struct Question<'a> {
+    /// From where it is asked, if that is said.
+    pub by: Option<Asker>,
+    /// Who is asked.
+    pub at: HostPort,
+    http: Option<(&'a HttpCheck, Url)>,
+}
+
+/// What `checks` ask of ports: whether one takes connections, and how a web server answers.
+///
+/// # Errors
+/// What is wrong with an address, a few words.
+pub fn questions(checks: &HealthChecks) -> Result<Vec<Question<'_>>, &'static str> {
+    let tcp =
+        checks.tcp.as_ref().map(|check| Ok(Question { by: check.by, at: HostPort::parse(&check.to)?, http: None }));
+    let http = checks.http.as_ref().map(|check| {
+        let url = Url::parse(&check.url)?;
+        Ok(Question { by: check.by, at: url.at.clone(), http: Some((check, url)) })
+    });
+    tcp.into_iter().chain(http).collect()
+}
+
+impl Question<'_> {
+    /// Asks over a connection that was made, or was not; says why the answer is no good, if it is not.
+    ///
+    /// # Errors
+    /// A CA that cannot be read.
+    pub async fn put(&self, made: Result<impl Stream, String>, limit: Duration) -> Result<Option<String>, Fault> {
+        let Some((check, url)) = &self.http else {
+            return Ok(made.err().map(|why| format!("got no connection to {}: {}", self.at, printable(&why, 400))));
+        };
+        let trust = check.ca.as_deref().map(Trust::from_file).transpose()?;
+        let asked = match made {
+            Ok(stream) => status(stream, url, trust.as_ref(), limit).await,
+            Err(why) => Err(why),
+        };
+        let (wanted, shown) = (check.status, printable(&check.url, 200));
+        Ok(match asked {
+            Ok(status) if status == wanted => None,
+            Ok(status) => Some(format!("of {shown} was answered with {status} instead of {wanted}")),
+            Err(why) => Some(format!("of {shown} failed: {}", printable(&why, 400))),
+        })
+    }
+}
+
 /// Connects from here.
 ///
 /// # Errors
@@ -119,11 +167,8 @@ pub async fn dial(at: &HostPort, limit: Duration) -> Result<TcpStream, String> {
     timeout(limit, connecting).await.map_err(|_| late(limit))?.map_err(|e| e.to_string())
 }
 
-/// The status code of the answer to a GET.
-///
-/// # Errors
-/// Why there is none, a few words: no TLS, no answer in time, or no HTTP.
-pub async fn status(stream: impl Stream, url: &Url, trust: Option<&Trust>, limit: Duration) -> Result<u16, String> {
+/// The status code of the answer to a GET; or why there is none, a few words: no TLS, no answer in time, or no HTTP.
+async fn status(stream: impl Stream, url: &Url, trust: Option<&Trust>, limit: Duration) -> Result<u16, String> {
     timeout(limit, ask(stream, url, trust)).await.map_err(|_| late(limit))?
 }
 

@@ -71,6 +71,11 @@ pub fn fingerprint(key: &PublicKey) -> Fingerprint {
     Fingerprint(key.fingerprint(HashAlg::Sha256).to_string())
 }
 
+/// `text` as one word of the shell.
+pub fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
 /// Replaces what could steer a terminal or break a line: control characters, and the Unicode ones that turn the direction of
 /// text. Cut to `most` characters.
 pub fn printable(text: &str, most: usize) -> String {

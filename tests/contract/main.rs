@@ -5,10 +5,13 @@
 #[path = "../lab/mod.rs"]
 mod lab;
 
+mod command;
 mod ldap;
+mod mysql;
 mod openvpn;
 mod postgres;
 mod redis;
 mod ssh;
 mod suite;
 mod vault;
+mod wireguard;

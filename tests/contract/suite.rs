@@ -237,7 +237,11 @@ pub async fn a_vanished_account_is_absent<R: Rig>() {
     let place = connector.places().remove(0);
     let mut found = found(&*connector, place, &leaver).await;
     R::delete_account(&lab, &leaver, &found.place);
-    let own: Vec<Step> = found.steps.iter().filter(|s| s.account.contains(&leaver.user)).cloned().collect();
+    // As the system calls them: a DN, a login, a public key.
+    let accounts = found.accounts.iter().filter(|a| a.identity.user_name.as_deref() == Some(&leaver.user));
+    let accounts: BTreeSet<&str> = accounts.map(|a| a.native_id.as_str()).collect();
+    let own: Vec<Step> = found.steps.iter().filter(|s| accounts.contains(s.account.as_str())).cloned().collect();
+    assert!(!own.is_empty());
     for (step, result) in own.iter().zip(found.link.apply(&own, &cx()).await) {
         let outcome = result.unwrap_or_else(|fault| panic!("{} {}: {fault}", step.action, step.object));
         assert!(!matches!(outcome, Outcome::Done { .. }), "{} {}: {outcome:?}", step.action, step.object);

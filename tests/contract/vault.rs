@@ -143,6 +143,8 @@ async fn what_the_leaver_has_in_a_shared_role_goes_and_what_others_have_stays() 
     let mut link = connector.open(&place, &cx()).await.unwrap();
     let accounts = survey(&mut *link, &leaver).await;
     let role = accounts.iter().find(|a| a.native_id == "approle/ci").expect("the shared role");
+    let told = link.findings().iter().filter(|f| f.what.contains("beside somebody else")).count();
+    assert_eq!(told, 1, "the one that mentions the leaver is told");
     assert_eq!(role.doors.iter().filter(|d| d.holder.person().is_some()).count(), 2, "{:?}", role.doors);
     let steps = plan(&*connector, &accounts, &leaver);
     assert!(
@@ -334,4 +336,66 @@ async fn tokens_without_an_entity_are_found_and_our_own_are_ours() {
     lab.bao_admin(&["token", "revoke", "-accessor", &orphan]);
     let health = link.check().await.unwrap();
     assert!(health.findings.is_empty(), "the policy of docs/connectors/vault.md is enough: {:?}", health.findings);
+}
+
+/// Certificates of a PKI engine: the leaver's are revoked, a look-alike's are not, and one that names two people is left alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_of_the_leaver_are_revoked() {
+    let lab = Lab::shared();
+    let (leaver, bystander) = lab.look_alikes();
+    lab.bao_admin(&["secrets", "enable", "-path=pki", "pki"]);
+    lab.bao_admin(&["write", "pki/root/generate/internal", "common_name=Sunrise Lab", "key_type=ec", "ttl=48h"]);
+    lab.bao_admin(&[
+        "write",
+        "pki/roles/people",
+        "allow_any_name=true",
+        "enforce_hostnames=false",
+        "key_type=ec",
+        "max_ttl=24h",
+    ]);
+    let issue = |names: &[&str]| {
+        let mails = names[1..].join(",");
+        let (name, mails) = (format!("common_name={}", names[0]), format!("alt_names={mails}"));
+        lab.bao_admin(&["write", "-field=serial_number", "pki/issue/people", &name, &mails, "ttl=1h"])
+    };
+    let theirs = [issue(&[&leaver.user]), issue(&[&leaver.mail]), issue(&["A Leaver", &leaver.mail])];
+    let others =
+        [issue(&[&bystander.user]), issue(&["A Leaver", &bystander.mail]), issue(&[&format!("{}x", leaver.user)])];
+    let both = issue(&[&leaver.user, &leaver.mail, &bystander.mail]);
+    let connector = <Vault as Rig>::connector(&lab);
+    let place = connector.places().remove(0);
+    let mut link = connector.open(&place, &cx()).await.unwrap();
+    let mut accounts = survey(&mut *link, &leaver).await;
+    let id = PersonId(leaver.id.clone());
+    for account in accounts.iter_mut().filter(|a| a.identity.mails == [leaver.mail.as_str()]) {
+        account.owner = Owner::Person { id: id.clone(), rule: MatchRule::Mail };
+        for door in &mut account.doors {
+            door.holder = account.owner.clone();
+        }
+    }
+    let shared: Vec<_> =
+        link.findings().into_iter().filter(|f| f.what.contains("names") && f.what.contains("somebody else")).collect();
+    assert!(shared.len() == 1 && shared[0].kind == FindingKind::Unknown, "{shared:?}");
+    let is_certificate = |door: &&Door| door.kind == DoorKind::Certificate;
+    let doors: Vec<Door> = doors(&accounts, &leaver).iter().filter(is_certificate).cloned().collect();
+    assert_eq!(doors.len(), 3, "{doors:#?}");
+    let word = async |link: &mut dyn Link| -> Vec<&'static str> {
+        link.look(&doors, true, &cx()).await.iter().map(|look| look.verdict.word()).collect()
+    };
+    assert_eq!(word(&mut *link).await, ["open"; 3]);
+    let steps: Vec<Step> =
+        plan(&*connector, &accounts, &leaver).into_iter().filter(|s| s.object.starts_with("serial ")).collect();
+    assert_eq!(steps.len(), 3, "{steps:#?}");
+    for result in link.apply(&steps, &cx()).await {
+        assert!(matches!(result.unwrap(), Outcome::Done { .. }));
+    }
+    for result in link.apply(&steps, &cx()).await {
+        assert_eq!(result.unwrap(), Outcome::AlreadyDone);
+    }
+    assert_eq!(word(&mut *link).await, ["shut"; 3]);
+    let revoked =
+        |serial: &String| lab.bao_admin(&["read", "-field=revocation_time", &format!("pki/cert/{serial}")]) != "0";
+    assert!(theirs.iter().all(revoked));
+    assert!(!others.iter().chain([&both]).any(revoked), "somebody else's");
+    lab.bao_admin(&["secrets", "disable", "pki"]);
 }

@@ -72,13 +72,17 @@ fn folder(yaml: &str) -> TempDir {
     write("offboard.yaml", yaml, 0o600);
     write("roster.csv", ROSTER, 0o644);
     write("ca.pem", CA, 0o644);
+    write("bin/archive", "#!/bin/sh\n", 0o755);
     for name in [
+        "archive",
         "ldap",
         "ldap-control",
         "postgres",
         "postgres-control",
         "redis",
         "redis-control",
+        "mysql",
+        "mysql-control",
         "smtp",
         "vault",
         "vault-control",
@@ -388,6 +392,28 @@ fn the_template_is_right_when_it_is_uncommented() {
     for key in schema()["properties"].as_object().unwrap().keys() {
         assert!(template().lines().any(|line| line.trim_start_matches('#').starts_with(&format!("{key}:"))), "{key}");
     }
+}
+
+#[test]
+fn peers_of_wireguard_are_accounts_of_people() {
+    let block = |person: &str| {
+        format!(
+            "  tunnel:\n    wireguard:\n      hosts: [vpn.example.test]\n      user: offboard\n      key: secrets/fleet_ed25519\n      \
+             known-hosts: known_hosts\n      peers: {{ \"xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dj\": {person} }}\naccounts:"
+        )
+    };
+    let good = folder(&GOOD.replace("accounts:", &block("E1042")));
+    let config = load(&good).unwrap();
+    config.roster().unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    let mapped = config.accounts.iter().find(|one| one.system.0 == "tunnel").unwrap();
+    // As wg writes it.
+    assert_eq!(
+        (mapped.account.as_str(), mapped.person.as_str()),
+        ("xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=", "E1042")
+    );
+    let bad = folder(&GOOD.replace("accounts:", &block("E104")));
+    let message = load(&bad).unwrap().roster().unwrap_err().to_string();
+    assert!(message.contains("nobody in the roster has the id `E104`") && message.contains("Dj\": E104"), "{message}");
 }
 
 #[test]

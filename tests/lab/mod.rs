@@ -236,6 +236,8 @@ impl Lab {
             "vault-control",
             "redis",
             "redis-control",
+            "mysql",
+            "mysql-control",
         ]
         .iter()
         .map(|name| std::fs::read_to_string(self.root.join("secrets").join(name)).unwrap().trim_end().to_string())
@@ -333,6 +335,41 @@ impl Lab {
         session(format!("redis {user}@{server}"), command, "ECHO still-here\n")
     }
 
+    fn mysql_command(&self, user: &str, password: &str) -> Command {
+        let mut command = Command::new("mariadb");
+        command.args([
+            "--no-defaults",
+            "-NBn",
+            "--skip-reconnect",
+            "--ssl-verify-server-cert",
+            "-h",
+            "maria.sunrise.test",
+        ]);
+        command.arg(format!("--ssl-ca={}", self.root.join("ca.pem").display()));
+        command.arg(format!("--connect-timeout={CLIENT_SECONDS}")).args(["-u", user]).env("MYSQL_PWD", password);
+        command
+    }
+
+    /// SQL on MariaDB as anybody, by the real client over TLS.
+    pub fn mysql(&self, user: &str, password: &str, statement: &str) -> Result<String, String> {
+        let output = run(self.mysql_command(user, password).args(["-e", statement]));
+        if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+    }
+
+    /// SQL on MariaDB as its own root, over the socket.
+    pub fn mysql_root(&self, statement: &str) -> String {
+        let mut command = Command::new("mariadb");
+        let output = run(command
+            .args(["--no-defaults", "-NB", "-u", "root", "-e", statement, "-S"])
+            .arg(self.root.join("maria/socket")));
+        assert!(output.status.success(), "{statement}: {}", text(&output.stderr));
+        text(&output.stdout).trim_end().to_string()
+    }
+
+    pub fn mysql_session(&self, user: &str, password: &str) -> LabSession {
+        session(format!("mysql {user}"), self.mysql_command(user, password), "SELECT 'still-here';\n")
+    }
+
     /// Whether `ldapwhoami` is let in.
     pub fn ldapwhoami(&self, replica: &str, dn: &str, password: &str) -> bool {
         let mut command = Command::new("ldapwhoami");
@@ -362,7 +399,7 @@ impl Lab {
 
     /// Every way in that a `lab/person` has, by name, while nothing was done.
     pub fn all_ways(&self) -> Vec<String> {
-        let mut ways: Vec<String> = vec!["ldap1".into(), "ldap2".into(), "pg".into()];
+        let mut ways: Vec<String> = ["ldap1", "ldap2", "pg", "maria", "cache1", "cache2"].map(Into::into).to_vec();
         ways.extend(self.ssh_ways("").into_iter().map(|(host, login)| format!("{login}@{host}")));
         ways
     }
@@ -384,6 +421,14 @@ impl Lab {
         }
         if self.psql(&person.user, &person.password, "SELECT 1").is_ok() {
             ways.push("pg".into());
+        }
+        if self.mysql(&person.user, &person.password, "SELECT 1").is_ok() {
+            ways.push("maria".into());
+        }
+        for server in ["cache1", "cache2"] {
+            if self.redis(server, &person.user, &person.password, &["ACL", "WHOAMI"]).is_ok() {
+                ways.push(server.into());
+            }
         }
         ways.extend(self.ways_in_with(&person.key, person));
         ways
@@ -421,9 +466,13 @@ impl Lab {
             .collect()
     }
 
-    /// Sessions of the person: psql, and ssh on two hosts and as deploy.
+    /// Sessions of the person: of the databases' clients, and ssh on two hosts and as deploy.
     pub fn sessions(&self, person: &LabPerson) -> Vec<LabSession> {
-        let mut sessions = vec![self.psql_session(person)];
+        let mut sessions = vec![
+            self.psql_session(person),
+            self.mysql_session(&person.user, &person.password),
+            self.redis_session("cache1", &person.user, &person.password),
+        ];
         for (login, host) in [(person.user.as_str(), "web1"), (person.user.as_str(), "backup"), ("deploy", "db1")] {
             sessions.push(self.ssh_session(person, login, host));
         }
@@ -480,6 +529,45 @@ impl Lab {
         session
     }
 
+    /// A tunnel of the real WireGuard, in a network of its own; `command` runs there, and finds the gateway's address in PEER.
+    pub fn wireguard_command(&self, profile: &Path, command: &[&str]) -> Command {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("lab/wg-client");
+        let mut client = Command::new(path);
+        client.arg(profile).args(command);
+        client
+    }
+
+    /// The person's WireGuard profile: the private key, its address, the gateway.
+    pub fn wireguard_profile(person: &LabPerson) -> PathBuf {
+        person.key.with_file_name("wg.conf")
+    }
+
+    /// The public key of a profile.
+    pub fn wireguard_key(profile: &Path) -> String {
+        let text = std::fs::read_to_string(profile).unwrap();
+        text.lines().find_map(|line| line.strip_prefix("# PublicKey = ")).unwrap().to_string()
+    }
+
+    /// Whether a ping comes back through a new tunnel.
+    pub fn wireguard(&self, profile: &Path) -> bool {
+        run(&mut self.wireguard_command(profile, &["sh", "-c", "ping -c2 -i0.5 -W2 $PEER"])).status.success()
+    }
+
+    /// A tunnel that stays: it answers as long as packets come back through it.
+    pub fn wireguard_session(&self, profile: &Path) -> LabSession {
+        let ask = "ping -c1 -W2 $PEER >/dev/null && echo still-here || echo gone\n";
+        let mut session = session(format!("wg {}", profile.display()), self.wireguard_command(profile, &["sh"]), ask);
+        assert!(session.is_alive(), "{} does not open", session.name);
+        session
+    }
+
+    /// The WireGuard gateway, by its administrator: `lab/seed/wireguard.sh`.
+    pub fn wireguard_admin(&self, arguments: &[&str]) -> String {
+        let output = self.on("vpn", &[&["/etc/sunrise/wireguard"], arguments].concat());
+        assert!(output.status.success(), "wireguard {arguments:?}: {}", text(&output.stderr));
+        text(&output.stdout)
+    }
+
     /// `bao`, the Vault's own client, with a token or without; what is secret among the arguments goes by standard input, as `-`.
     pub fn bao(token: Option<&str>, arguments: &[&str], input: &str) -> Result<String, String> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -509,6 +597,14 @@ impl Lab {
         let header = std::fs::read_to_string(self.root.join("vault/header")).unwrap();
         let token = header.trim_end().trim_start_matches("X-Vault-Token: ");
         Self::bao(Some(token), arguments, "").unwrap_or_else(|why| panic!("bao {arguments:?}: {why}"))
+    }
+
+    /// Writes a path of a key/value engine, whole.
+    pub fn bao_put(&self, path: &str, data: &serde_json::Value) {
+        let header = std::fs::read_to_string(self.root.join("vault/header")).unwrap();
+        let token = header.trim_end().trim_start_matches("X-Vault-Token: ");
+        Self::bao(Some(token), &["kv", "put", path, "-"], &data.to_string())
+            .unwrap_or_else(|why| panic!("{path}: {why}"));
     }
 
     /// The person's login by password: the token.

@@ -239,7 +239,9 @@ impl Slapd {
         let urls = format!("ldap://127.0.0.1:{ldap}{}", if variant.tls { &secure } else { "" });
         let mut slapd = Command::new("slapd");
         slapd.args(["-d", "none", "-f", &at("slapd.conf"), "-h", &urls]);
-        let answers = || TcpStream::connect(("127.0.0.1", ldap)).is_ok();
+        // It listens on one after the other.
+        let ports = if variant.tls { vec![ldap, ldaps] } else { vec![ldap] };
+        let answers = || ports.iter().all(|port| TcpStream::connect(("127.0.0.1", *port)).is_ok());
         let child = server::start(&mut slapd, Path::new(&at("log")), answers);
         Self { child, folder, ldap, ldaps }
     }

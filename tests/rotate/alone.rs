@@ -5,11 +5,11 @@ use crate::office::{Done, Office, all_shut};
 use crate::server::{Server, serve_with};
 use crate::{door, gets_in, is_rotated, office, sealed, steps, verifier};
 
-fn rotate(office: &Office, service: &LabService) -> Done {
+pub fn rotate(office: &Office, service: &LabService) -> Done {
     office.offboard(&["--json", "rotate", &service.name, "--yes"])
 }
 
-fn killed_at(office: &Office, service: &LabService, failpoint: &str) -> bool {
+pub fn killed_at(office: &Office, service: &LabService, failpoint: &str) -> bool {
     let mut command = office.command(&["--json", "rotate", &service.name, "--yes"]);
     command.env("OFFBOARD_DIE_AT", failpoint).output().unwrap().status.code().is_none()
 }
@@ -171,6 +171,7 @@ fn a_consumer_that_is_not_well_holds_the_finish_up_until_it_is_mended_or_given_u
     for give_up in [false, true] {
         let service = lab.service("bastion");
         let office = office(&lab, &knows, &[&service]);
+        office.hurry();
         let sick = format!("/run/{}.sick", service.name);
         office.edit("offboard.yaml", |text| {
             let line = text.lines().find(|l| l.contains("health:") && l.contains(&service.port.to_string())).unwrap();
@@ -203,7 +204,7 @@ fn a_consumer_that_is_not_well_holds_the_finish_up_until_it_is_mended_or_given_u
 }
 
 /// More of what offboard.yaml says of a secret.
-fn say(office: &Office, service: &LabService, line: &str) {
+pub fn say(office: &Office, service: &LabService, line: &str) {
     office.edit("offboard.yaml", |text| {
         let at = text.find(&format!("  {}:\n", service.name)).unwrap();
         let to = at + text[at..].find("    known-to").unwrap();
@@ -262,33 +263,4 @@ fn a_server_rotates_what_is_too_old() {
     assert!(server.stop().success());
     let (answers, wrong) = hammer.stop();
     assert!(wrong == 0 && answers > 0, "{wrong} of {answers} requests failed");
-}
-
-#[test]
-fn an_overlap_holds_the_finish_back_also_after_a_crash() {
-    let lab = Lab::shared();
-    let knows = lab.active_person();
-    for killed in [false, true] {
-        let service = lab.service("web2");
-        let office = office(&lab, &knows, &[&service]);
-        say(&office, &service, "overlap: 4s");
-        let report = if killed {
-            assert!(killed_at(&office, &service, "rotate::overlap:1"));
-            assert!(lab.answers(&service));
-            let second = rotate(&office, &service).expect(13);
-            assert!(second.err.contains("is half rotated by run"), "{}", second.err);
-            office.offboard(&["--json", "resume", &only_run(&office)]).expect(0).json()
-        } else {
-            rotate(&office, &service).expect(0).json()
-        };
-        all_shut(&report);
-        is_rotated(&lab, &service, "after the overlap");
-        let step = |phase: &str| {
-            let object = format!("{}: {phase}", service.name);
-            report["steps"].as_array().unwrap().iter().find(|s| s["object"] == object.as_str()).unwrap().clone()
-        };
-        let at = |value: &serde_json::Value| value.as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
-        let waited = at(&step("finish")["started_at"]).duration_since(at(&step("set")["done_at"]));
-        assert!(waited >= jiff::SignedDuration::from_secs(4), "{waited}");
-    }
 }

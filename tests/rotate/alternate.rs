@@ -98,6 +98,39 @@ fn programs_are_moved_to_and_fro_and_both_passwords_die() {
 }
 
 #[test]
+fn one_by_one_stops_at_the_first_that_is_not_well() {
+    let lab = Lab::shared();
+    let leaver = lab.person();
+    let service = lab.service("web1");
+    let (office, green) = pair(&lab, &leaver, &service);
+    office.hurry();
+    // Healthy with the first account alone. It stands on the service's own host, whose logins count as its own.
+    let canary = format!("/etc/sunrise/canary-{}.env", service.name);
+    let text = format!("PGUSER={}\nPGPASSWORD={}\n", service.role, service.password);
+    lab.feed("web1", &["install", "-D", "-m", "600", "/dev/stdin", &canary], text.as_bytes());
+    let health = format!("[grep, -q, \"PGUSER={}$\", {canary}]", service.role);
+    let entry = format!(
+        "      - {{ system: fleet, place: web1.sunrise.test, file: {canary}, key: PGPASSWORD, user-key: PGUSER, reload: [\"true\"], health: {health} }}\n"
+    );
+    let before = format!("account: {}, alternate: {green} }}\n    consumers:\n", service.role);
+    office.edit("offboard.yaml", |text| {
+        assert!(text.contains(&before), "{text}");
+        text.replace(&before, &format!("{before}{entry}"))
+            .replace(&before, &before.replace("    consumers", "    one-by-one: true\n    consumers"))
+    });
+    let report = office.run(&leaver).json();
+    assert_ne!(report["verdict"], "shut", "{report:#}");
+    let user_of_canary = || String::from_utf8(lab.on("web1", &["sed", "-n", "s/^PGUSER=//p", &canary]).stdout).unwrap();
+    assert_eq!(user_of_canary().trim(), green, "the first one has the new account");
+    assert_eq!(user_in_file(&lab, &service), service.role, "the second one keeps what it has");
+    assert!(lab.answers(&service));
+    office.edit("offboard.yaml", |text| text.replace(&health, "[\"true\"]"));
+    let report = office.offboard(&["--json", "resume", report["run"].as_str().unwrap()]).expect(0).json();
+    all_shut(&report);
+    is_moved(&lab, &service, &green, &[(&service.role, &service.password), (&green, FIRST)], "resumed");
+}
+
+#[test]
 fn a_leaver_knows_neither_of_them() {
     let lab = Lab::shared();
     let leaver = lab.person();

@@ -47,7 +47,7 @@ impl Done {
     }
 
     /// What a JSON report says was not done; a report is too long to find it when a test fails.
-    fn not_done(&self) -> String {
+    pub fn not_done(&self) -> String {
         let Ok(report) = serde_json::from_str::<Value>(&self.out) else { return String::new() };
         let rows = |name: &str| report[name].as_array().cloned().unwrap_or_default();
         let mut told = rows("unreached");
@@ -81,12 +81,22 @@ impl Office {
 
     /// One for runs that cannot end shut, and so last until their deadline.
     pub fn hasty(lab: &Lab) -> Self {
-        Self::with_deadline(lab, "20s").without_work_by_hand()
+        let office = Self::new(lab);
+        office.hurry();
+        office
+    }
+
+    /// Its runs last no longer than this.
+    pub fn hurry(&self) {
+        self.deadline("20s");
     }
 
     /// As [`Office::new`], with the manual steps that stand in the playbooks.
     pub fn with_work_by_hand(lab: &Lab) -> Self {
-        Self::with_deadline(lab, "2m")
+        let office = Self { folder: lab.office() };
+        office.deadline("2m");
+        office.offboard(&["init", "."]).expect(0);
+        office
     }
 
     fn without_work_by_hand(self) -> Self {
@@ -96,23 +106,17 @@ impl Office {
         self
     }
 
-    fn with_deadline(lab: &Lab, deadline: &str) -> Self {
-        let office = Self { folder: lab.office() };
+    fn deadline(&self, deadline: &str) {
         for book in BOOKS {
-            let path = office.path(&format!("playbooks/{book}.yaml"));
-            let text = std::fs::read_to_string(&path).unwrap();
-            let text: String = text
-                .lines()
-                .map(|line| match line.split(':').next().unwrap() {
+            self.edit(&format!("playbooks/{book}.yaml"), |text| {
+                let lines = text.lines().map(|line| match line.split(':').next().unwrap() {
                     "deadline" => format!("deadline: {deadline}\n"),
                     "verify" => format!("verify: {{ until: {deadline} }}\n"),
                     _ => format!("{line}\n"),
-                })
-                .collect();
-            std::fs::write(&path, text).unwrap();
+                });
+                lines.collect()
+            });
         }
-        office.offboard(&["init", "."]).expect(0);
-        office
     }
 
     pub fn path(&self, inside: &str) -> PathBuf {

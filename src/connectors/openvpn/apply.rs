@@ -1,10 +1,10 @@
 //! Steps and their undoing: what is sent to the script, and what its answers mean.
 
 use super::discover::{UNKNOWN, is_file_name};
-use super::link::{GatewayLink, quoted};
+use super::link::GatewayLink;
 use super::survey::Survey;
 use crate::model::{Action, Fault, FaultKind, Outcome, Restored, Step, Undo};
-use crate::wire::shell::printable;
+use crate::wire::shell::{printable, quoted};
 
 /// Applies steps in order, in one call; certificates of one name that follow each other are revoked together, with one new list.
 pub(super) async fn apply(link: &mut GatewayLink, steps: &[Step]) -> Vec<Result<Outcome, Fault>> {

@@ -1,112 +1,58 @@
 //! One connection to one gateway, and the script that runs on it.
 
 use super::survey::Survey;
-use super::{GatewayAt, Gateways};
 use crate::connector::{Cx, Health, Link, Scope};
 use crate::model::{Account, Door, Fault, FaultKind, Finding, Look, Outcome, Restored, Step, Undo};
-use crate::wire::shell::{CallError, Closed, Script, Shell};
+use crate::wire::gateway::{self, GatewayAt, RootScript};
 use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
 use std::sync::OnceLock;
+use std::time::Duration;
+use tokio::time::Instant;
 
-/// The most that one call may answer, in bytes: a hundred thousand certificates.
-const MOST: usize = 64 * 1024 * 1024;
+/// How old what a discovery read may be for the look before.
+const RECENT: Duration = Duration::from_secs(2);
 
-/// The script, without comments and indentation: it is sent once a connection.
+/// The script, with what all gateways need.
 pub(super) fn script() -> &'static str {
     static SCRIPT: OnceLock<String> = OnceLock::new();
     SCRIPT.get_or_init(|| {
-        let mut text = String::new();
-        // Python counts indentation, and so the lines of its part are kept as they are.
-        let mut verbatim = false;
-        for line in [include_str!("script/common.sh"), include_str!("script/survey.sh"), include_str!("script/change.sh")]
-            .iter()
-            .flat_map(|part| part.lines())
-        {
-            if line.starts_with("TALK_PYTHON=") {
-                verbatim = true;
-            }
-            let kept = if verbatim { line } else { line.trim_start() };
-            if verbatim || !(kept.is_empty() || kept.starts_with('#')) {
-                text.push_str(kept);
-                text.push('\n');
-            }
-            if verbatim && line.ends_with('\'') && !line.starts_with("TALK_PYTHON=") {
-                verbatim = false;
-            }
-        }
-        text
+        gateway::script(&[
+            include_str!("script/common.sh"),
+            include_str!("script/survey.sh"),
+            include_str!("script/change.sh"),
+        ])
     })
-}
-
-/// `text` as one word of the shell.
-pub(super) fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "'\\''"))
 }
 
 /// A live connection.
 pub(super) struct GatewayLink {
     pub(super) host: GatewayAt,
     pub(super) now: Timestamp,
-    script: Script,
+    script: RootScript,
     findings: Vec<Finding>,
+    /// What a discovery has just read: the look before takes it over, for containment does not wait.
+    recent: Option<(Survey, Instant)>,
 }
 
 impl GatewayLink {
-    /// Starts the script on a connection that is logged in.
-    ///
-    /// # Errors
-    /// `Forbidden`: no root there, with the line for sudoers.
-    pub(super) async fn start(
-        gateways: &Gateways,
-        host: GatewayAt,
-        shell: Shell,
-        now: Timestamp,
-    ) -> Result<Self, Fault> {
-        let sudo = gateways.sudo && host.target.user != "root";
-        let command = if sudo { "sudo -n /bin/sh -s" } else { "/bin/sh -s" };
-        let text = format!("{}{}", gateways.prelude, script());
-        let script = shell.start(command, &text).await?;
-        let mut link = Self { host, now, script, findings: Vec::new() };
-        let hello = link.call("hello").await?;
-        if hello.fact("uid") != Some("0") {
-            return Err(link.forbidden("it is not root there, and sudo is not asked for"));
-        }
-        Ok(link)
+    /// The script runs already.
+    pub(super) fn new(script: RootScript, now: Timestamp) -> Self {
+        Self { host: script.host.clone(), now, script, findings: Vec::new(), recent: None }
     }
 
     /// A fault about this gateway.
     pub(super) fn fault(&self, kind: FaultKind, what: &str) -> Fault {
-        Fault::new(kind, format!("openvpn {}: {what}", self.host.target))
-    }
-
-    fn forbidden(&self, because: &str) -> Fault {
-        let user = &self.host.target.user;
-        self.fault(FaultKind::Forbidden, "cannot become root").because(because).hint(format!(
-            "as root on {}: echo '{user} ALL=(root) NOPASSWD: /bin/sh -s' > /etc/sudoers.d/offboard; chmod 440 /etc/sudoers.d/offboard; \
-             and in offboard.yaml: sudo: true",
-            self.host.target.name
-        ))
+        self.script.fault(kind, what)
     }
 
     /// Calls the script.
     pub(super) async fn call(&mut self, text: &str) -> Result<Survey, Fault> {
         let mut survey = Survey::default();
-        match self.script.call(text, MOST, &mut |line| survey.line(line)).await {
-            Ok(()) => Ok(survey),
-            Err(CallError::Fault(fault)) => Err(fault),
-            Err(CallError::Closed(Closed { status, stderr })) => {
-                let refused = stderr.contains("sudo") || status == Some(127);
-                let because = if stderr.is_empty() { "the shell ended".to_string() } else { stderr };
-                Err(if refused {
-                    self.forbidden(&because)
-                } else {
-                    self.fault(FaultKind::Unreachable, "the shell there ended").because(because)
-                })
-            }
-        }
+        self.script.call(text, &mut |line| survey.line(line)).await?;
+        Ok(survey)
     }
 
     /// Everything that the gateway knows; with `all` also certificates that lie in folders, and when each name was last seen.
@@ -131,10 +77,17 @@ impl GatewayLink {
         Ok(survey)
     }
 
+    /// What a discovery read a moment ago; it is given out once.
+    pub(super) fn recent(&mut self) -> Option<Survey> {
+        self.recent.take().filter(|(_, read)| read.elapsed() < RECENT).map(|(survey, _)| survey)
+    }
+
     async fn found(&mut self) -> Result<Vec<Account>, Fault> {
         let survey = self.survey(true).await?;
         self.findings = super::discover::findings(&self.host.place, &survey, self.now);
-        Ok(super::discover::accounts(&self.host.place, &survey, self.now))
+        let accounts = super::discover::accounts(&self.host.place, &survey, self.now);
+        self.recent = Some((survey, Instant::now()));
+        Ok(accounts)
     }
 }
 
@@ -166,6 +119,7 @@ impl Link for GatewayLink {
     }
 
     async fn apply(&mut self, steps: &[Step], _cx: &Cx) -> Vec<Result<Outcome, Fault>> {
+        self.recent = None;
         super::apply::apply(self, steps).await
     }
 

@@ -2,10 +2,10 @@
 //! reason, by the files that this server reads, and lets another one pass at the same time. Live clients are the server's own listing.
 
 use super::discover::UNKNOWN;
-use super::link::{GatewayLink, quoted};
+use super::link::GatewayLink;
 use super::survey::{Checked, Survey};
 use crate::model::{Door, DoorKind, Look, Proof, Verdict};
-use crate::wire::shell::printable;
+use crate::wire::shell::{printable, quoted};
 use std::collections::BTreeSet;
 
 /// X509_V_ERR numbers (openssl-verify(1)).
@@ -36,7 +36,11 @@ pub(super) async fn look(link: &mut GatewayLink, doors: &[Door], after: bool) ->
 
 /// Everything that the gateway says now, with the server's check of the doors' certificates and of controls.
 async fn checked(link: &mut GatewayLink, doors: &[Door], after: bool) -> Result<Survey, crate::model::Fault> {
-    let mut survey = link.survey(false).await?;
+    let recent = link.recent().filter(|_| !after);
+    let mut survey = match recent {
+        Some(survey) => survey,
+        None => link.survey(false).await?,
+    };
     let names: BTreeSet<&str> = doors.iter().map(|d| d.account.as_str()).collect();
     let wanted = doors.iter().filter(|d| d.kind == DoorKind::Certificate);
     let mut pairs: Vec<(&str, &str)> = wanted.map(|d| (d.object.as_str(), d.account.as_str())).collect();

@@ -28,14 +28,9 @@ mod survey;
 pub use settings::{Authority, Settings, build};
 
 use crate::connector::{Connector, Cx, Link, Manifest};
-use crate::model::{
-    Account, Action, Chain, DoorKind, Family, Fault, FaultKind, Fingerprint, PersonId, Place, PlaceId, Proof,
-};
-use crate::wire::shell::{self, KnownHosts, Login, Target};
+use crate::model::{Account, Action, Chain, DoorKind, Family, Fault, Fingerprint, PersonId, Place, Proof};
+use crate::wire::gateway;
 use async_trait::async_trait;
-use russh::keys::PrivateKey;
-use std::collections::BTreeMap;
-use std::sync::Arc;
 
 /// What this connector is.
 pub static MANIFEST: Manifest = Manifest {
@@ -56,38 +51,25 @@ pub static MANIFEST: Manifest = Manifest {
     rotates: &[],
 };
 
-/// One gateway, and who we are there.
-#[derive(Clone, Debug)]
-struct GatewayAt {
-    place: Place,
-    target: Target,
-}
-
 /// Gateways that are set up alike.
 struct Gateways {
-    hosts: BTreeMap<PlaceId, GatewayAt>,
-    /// Their order in the configuration.
-    order: Vec<PlaceId>,
-    key: Arc<PrivateKey>,
-    own: Fingerprint,
-    known: Arc<KnownHosts>,
-    sudo: bool,
-    /// What the script is told of files: assignments of the shell.
-    prelude: String,
+    reach: gateway::Gateways,
+    /// What the script is told of files, as assignments of the shell, and the script.
+    script: String,
 }
 
 #[async_trait]
-impl Connector for Arc<Gateways> {
+impl Connector for Gateways {
     fn manifest(&self) -> &'static Manifest {
         &MANIFEST
     }
 
     fn places(&self) -> Vec<Place> {
-        self.order.iter().map(|id| self.hosts[id].place.clone()).collect()
+        self.reach.places()
     }
 
     fn own_keys(&self) -> Vec<Fingerprint> {
-        vec![self.own.clone()]
+        vec![self.reach.own_key()]
     }
 
     fn plan(&self, account: &Account, leaver: &PersonId, action: Action) -> Vec<Chain> {
@@ -95,18 +77,8 @@ impl Connector for Arc<Gateways> {
     }
 
     async fn open(&self, place: &Place, cx: &Cx) -> Result<Box<dyn Link>, Fault> {
-        let host = self.hosts.get(&place.id).ok_or_else(|| {
-            Fault::new(FaultKind::Misconfigured, format!("openvpn {}: no such host in offboard.yaml", place.address))
-        })?;
         let now = (cx.now)();
-        let login = Login {
-            target: host.target.clone(),
-            key: self.key.clone(),
-            known: self.known.clone(),
-            timeout: cx.timeout,
-            now: now.as_second().max(0) as u64,
-        };
-        let shell = shell::Shell::connect(&login).await?;
-        Ok(Box::new(link::GatewayLink::start(self, host.clone(), shell, now).await?))
+        let script = self.reach.open(place, cx.timeout, now, &self.script).await?;
+        Ok(Box::new(link::GatewayLink::new(script, now)))
     }
 }

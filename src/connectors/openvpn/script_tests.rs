@@ -26,7 +26,7 @@ fn log(lines: &[(u32, String)]) -> String {
 #[test]
 fn the_log_says_what_it_says_to_our_client_alone() {
     let ours = "127.66.0.16:20123";
-    let said = |lines: &[(u32, String)]| says(&format!("said_to {ours} 1795000000"), &log(lines));
+    let said = |lines: &[(u32, String)]| says(&format!("said_to {ours} 1795000000 4097"), &log(lines));
     let at = 1_795_000_000;
     assert_eq!(said(&[(at, format!("{ours} {REVOKED}"))]), format!("revoked\t{ours} {REVOKED}\n"));
     assert_eq!(said(&[(at, format!("{ours} {PASSED}"))]), format!("passed\t{ours} {PASSED}\n"));
@@ -43,6 +43,11 @@ fn the_log_says_what_it_says_to_our_client_alone() {
         format!("10.7.7.7:1194 VERIFY OK: depth=0, CN=5,N,{ours} {PASSED}"),
         format!("10.7.7.7:1194 VERIFY ERROR: depth=0, error=certificate revoked: CN={ours} {REVOKED}"),
         format!("MULTI: {ours} {PASSED}"),
+        // Another certificate, asked for from the same port a moment before; whatever its name claims.
+        format!("{ours} {}", REVOKED.replace("4097", "4098")),
+        format!("{ours} {REVOKED}8"),
+        format!("{ours} {REVOKED}, CN=x, serial=4098"),
+        format!("{ours} {}", REVOKED.replace(", serial=4097", "")),
         // A CA's certificate says nothing of a client's.
         format!("{ours} VERIFY OK: depth=1, CN=depth=0 CA"),
         format!("{ours} peer info: VERIFY OK: depth=0"),

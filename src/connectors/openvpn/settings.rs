@@ -1,14 +1,14 @@
 //! The `openvpn` block of `offboard.yaml`.
 
-use super::{GatewayAt, Gateways};
+use super::Gateways;
 use crate::connector::Connector;
-use crate::model::{Fault, FaultKind, Place, SystemName};
+use crate::model::{Fault, FaultKind, SystemName};
 use crate::wire::fleet::HostEntry;
+use crate::wire::gateway::{self, Reach};
 use crate::wire::guarded::Access;
-use crate::wire::shell::{self, KnownHosts, Target};
+use crate::wire::shell::quoted;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -75,31 +75,17 @@ impl Settings {
 /// # Errors
 /// `Misconfigured`: a file, a host that is none or listed twice, a path on the gateway that is not absolute, half a CA.
 pub fn build(system: &SystemName, settings: Settings, base: &Path) -> Result<Arc<dyn Connector>, Fault> {
-    let misconfigured = |what: String| Fault::new(FaultKind::Misconfigured, format!("openvpn {system}: {what}"));
-    if settings.hosts.is_empty() {
-        return Err(misconfigured("no hosts".into()).hint("list the gateways under hosts"));
-    }
-    let prelude = prelude(&settings).map_err(misconfigured)?;
-    let key = shell::read_key(&base.join(&settings.key))?;
-    let known = Arc::new(KnownHosts::read(&base.join(&settings.known_hosts))?);
-    let mut hosts = BTreeMap::new();
-    let mut order = Vec::new();
-    for entry in &settings.hosts {
-        let host = entry.host().map_err(|why| misconfigured("a host is wrong".into()).because(why))?;
-        let place = Place::new(system, &host.name);
-        let target = Target {
-            address: host.address.unwrap_or_else(|| host.name.clone()),
-            port: host.port.unwrap_or(22),
-            user: host.user.unwrap_or_else(|| settings.user.clone()),
-            name: host.name,
-        };
-        order.push(place.id.clone());
-        if hosts.insert(place.id.clone(), GatewayAt { place, target: target.clone() }).is_some() {
-            return Err(misconfigured(format!("{} is listed twice", target.name)));
-        }
-    }
-    let own = shell::fingerprint(key.public_key());
-    Ok(Arc::new(Arc::new(Gateways { hosts, order, key, own, known, sudo: settings.sudo, prelude })))
+    let reach = Reach {
+        hosts: &settings.hosts,
+        user: &settings.user,
+        key: &settings.key,
+        known_hosts: &settings.known_hosts,
+        sudo: settings.sudo,
+    };
+    let prelude = prelude(&settings)
+        .map_err(|what| Fault::new(FaultKind::Misconfigured, format!("openvpn {system}: {what}")))?;
+    let reach = gateway::Gateways::new("openvpn", system, &reach, base)?;
+    Ok(Arc::new(Gateways { reach, script: format!("{prelude}{}", super::link::script()) }))
 }
 
 /// The files, as assignments for the script.
@@ -151,6 +137,6 @@ fn prelude(settings: &Settings) -> Result<String, String> {
         ("CA_DIRS", folders.join("\n")),
         ("CRL_DAYS", days),
     ]
-    .map(|(name, value): (&str, String)| format!("{name}={}\n", super::link::quoted(&value)))
+    .map(|(name, value): (&str, String)| format!("{name}={}\n", quoted(&value)))
     .concat())
 }

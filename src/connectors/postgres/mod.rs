@@ -29,16 +29,16 @@ mod rotate;
 mod settings;
 
 use crate::connector::{Connector, Cx, Link, Manifest};
+use crate::connectors::database::{self, Control};
 use crate::model::{
-    Account, Action, Chain, DoorKind, Family, Fault, FaultKind, PartKind, PersonId, Place, Proof, Step, SystemName,
+    Account, Action, Chain, DoorKind, Family, Fault, PartKind, PersonId, Place, Proof, SystemName,
 };
-use crate::wire::address::{self, TlsMode};
-use crate::wire::guarded::{self, Access};
+use crate::wire::address;
 use crate::wire::secret;
-use crate::wire::sql::{Server, Session, Tls};
+use crate::wire::sql::{Server, Session};
 use async_trait::async_trait;
 use link::PgLink;
-pub use settings::{Control, Settings};
+pub use settings::Settings;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -102,28 +102,10 @@ impl Connector for Postgres {
     }
 
     fn plan(&self, account: &Account, leaver: &PersonId, action: Action) -> Vec<Chain> {
-        // Nothing in a role of somebody else's can be the leaver's alone.
-        if account.owner.person() != Some(leaver) || self.is_ours(&account.native_id) {
+        if self.is_ours(&account.native_id) {
             return Vec::new();
         }
-        let shuts = |kinds: &[DoorKind]| {
-            account.doors.iter().filter(|d| kinds.contains(&d.kind)).map(|d| d.id.clone()).collect::<Vec<_>>()
-        };
-        let disable = || Step::new(Action::Disable, account, "", shuts(&[DoorKind::Password, DoorKind::Login]), true);
-        let end_sessions = || Step::new(Action::EndSessions, account, "", shuts(&[DoorKind::Session]), false);
-        match action {
-            // A disable without a cut leaves the leaver inside, so it always brings the cut with it.
-            Action::Disable => vec![vec![disable(), end_sessions()]],
-            Action::EndSessions => vec![vec![end_sessions()]],
-            Action::Remove => account
-                .doors
-                .iter()
-                .filter(|d| d.kind == DoorKind::Membership)
-                .map(|d| vec![Step::new(Action::Remove, account, &d.object, vec![d.id.clone()], true)])
-                .collect(),
-            // The engine plans rotations: they go over several systems.
-            Action::Revoke | Action::Ask | Action::Rotate => Vec::new(),
-        }
+        database::plan(account, leaver, action, &[DoorKind::Session])
     }
 
     fn shows_logins(&self) -> bool {
@@ -132,23 +114,10 @@ impl Connector for Postgres {
 
     async fn open(&self, place: &Place, cx: &Cx) -> Result<Box<dyn Link>, Fault> {
         let what = format!("postgres {}: cannot log in as {:?} at {}", self.system, self.settings.user, place.address);
-        let (host, port) = self.places.get(&place.address).cloned().ok_or_else(|| {
-            Fault::new(FaultKind::Misconfigured, format!("{what}: the configuration has no such host"))
-        })?;
-        let tls = match (self.settings.tls, &self.settings.ca) {
-            (TlsMode::VerifyFull, Some(ca)) => {
-                Tls::VerifyFull { ca: guarded::read(&self.base.join(ca), Access::OwnerWrites)? }
-            }
-            (TlsMode::VerifyFull, None) => {
-                return Err(Fault::new(FaultKind::Misconfigured, what).because("ca is missing"));
-            }
-            (TlsMode::Off, _) => Tls::Off,
-        };
+        let (host, port) = self.places.get(&place.address).cloned().ok_or_else(|| database::no_host(&what))?;
+        let tls = database::tls(self.settings.tls, self.settings.ca.as_ref(), &self.base, &what)?;
         let password = secret::resolve(&self.settings.password, &self.base).await?;
-        let control = match &self.settings.control {
-            Some(control) => Some((control.user.clone(), secret::resolve(&control.password, &self.base).await?)),
-            None => None,
-        };
+        let control = Control::resolve(self.settings.control.as_ref(), &self.base).await?;
         let server = Server { host, port, database: self.settings.database.clone(), tls };
         let session = Session::new(server, &self.settings.user, password, cx.timeout);
         let baseline = cx.baseline.clone().and_then(|seen| serde_json::from_value(seen).ok());

@@ -1,21 +1,12 @@
 //! A PostgreSQL cluster, as `offboard.yaml` describes it.
 
+use crate::connectors::database::{self, Control};
 use crate::model::SecretRef;
 use crate::wire::address::TlsMode;
 use crate::wire::guarded::Access;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
-
-/// A login of its own.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Control {
-    /// The role's name.
-    pub user: String,
-    /// Its password.
-    pub password: SecretRef,
-}
 
 /// A PostgreSQL cluster, as `offboard.yaml` describes it.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -48,8 +39,6 @@ fn default_database() -> String {
 impl Settings {
     /// The files that these settings name, and who may have what on them.
     pub fn files(&self) -> Vec<(PathBuf, Access)> {
-        let passwords = [Some(&self.password), self.control.as_ref().map(|c| &c.password)];
-        let passwords = passwords.into_iter().flatten().filter_map(|p| p.file.clone()).map(|f| (f, Access::OwnerReads));
-        self.ca.iter().map(|ca| (ca.clone(), Access::OwnerWrites)).chain(passwords).collect()
+        database::files(self.ca.as_ref(), &self.password, self.control.as_ref())
     }
 }

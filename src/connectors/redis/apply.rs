@@ -5,7 +5,7 @@
 
 use super::clients;
 use super::link::{self, RedisLink};
-use super::user::digest;
+use super::user::{User, digest};
 use crate::connector::Cx;
 use crate::model::{Action, Fault, FaultKind, Outcome, Step};
 use crate::wire::resp::{Failure, Reply, Session};
@@ -42,7 +42,9 @@ async fn disable(link: &mut RedisLink, name: &str, cx: &Cx) -> Result<Outcome, F
     let cannot = format!("disable user {name:?}");
     let found = link::user(&mut link.session, name).await;
     let Some(user) = found.map_err(|failure| link.fault(failure, &cannot, "acl|getuser"))? else {
-        return Ok(Outcome::Absent);
+        // Deleted in memory alone, it would come back with a restart.
+        let kept = keep(&mut link.session, link.facts.is_sentinel()).await;
+        return kept.map(|_| Outcome::Absent).map_err(|(failure, command)| link.fault(failure, &cannot, command));
     };
     // A witness where there was no password would make a door, so it is set only where there is one (or any would do).
     let witness = user.takes_passwords().then(|| digest(&witness(link, name, cx)));
@@ -128,8 +130,12 @@ async fn end_sessions(link: &mut RedisLink, name: &str, cx: &Cx) -> Result<Outco
                     .hint("they come back while the user is on: disable it, too"));
             }
             // A session with the right to may switch the user on again and come back: off and cut in one go, it has no moment for it.
-            let witness = format!("#{}", digest(&witness(link, name, cx)));
-            let off = switch_off(name, Some(&witness));
+            let found = link::user(&mut link.session, name).await;
+            let user = found.map_err(|failure| link.fault(failure, &cannot, "acl|getuser"))?;
+            // As `disable` does: a witness where there was no password would make a door.
+            let takes = user.as_ref().is_some_and(User::takes_passwords);
+            let witness = takes.then(|| format!("#{}", digest(&witness(link, name, cx))));
+            let off = switch_off(name, witness.as_deref());
             let cut = ["CLIENT", "KILL", "USER", name];
             let commands: &[&[&str]] = if link.disabled.contains(name) { &[&off, &cut] } else { &[&cut] };
             let replies = link.session.calls(commands).await;

@@ -22,7 +22,7 @@ pub async fn check(link: &mut RedisLink) -> Result<Health, Fault> {
         link.note(FindingKind::Configuration, None, format!("user {us:?} cannot {what_for}: it lacks {}", command.name), hint);
     }
     if let Ok(clients) = clients::clients(link).await {
-        findings::about_the_server(link, &users, &clients).await;
+        findings::about_the_server(link, &users, &clients, false).await;
     }
     let mut control = link.control();
     if let Err(failure) = control.connect().await {

@@ -45,7 +45,8 @@ async fn accounts(link: &mut RedisLink, scope: &Scope) -> Result<Vec<Account>, F
     if let Some(names) = &sought {
         planted::compare(link, &users, names);
     }
-    findings::about_the_server(link, &users, &clients).await;
+    let touched = sought.as_ref().is_some_and(|names| users.iter().any(|user| names.contains(&user.name)));
+    findings::about_the_server(link, &users, &clients, touched).await;
     if let Some(names) = &sought {
         users.retain(|user| names.contains(&user.name));
         findings::about(link, &users, &clients);

@@ -33,7 +33,9 @@ pub fn about(link: &mut RedisLink, users: &[User], clients: &[Client]) {
 }
 
 /// Findings about the server: who gets in without a user of their own, what does not outlive a restart, which servers are not looked at.
-pub async fn about_the_server(link: &mut RedisLink, users: &[User], clients: &[Client]) {
+///
+/// `touched` says that a user here is to be switched off.
+pub async fn about_the_server(link: &mut RedisLink, users: &[User], clients: &[Client], touched: bool) {
     let everybody = users.iter().find(|user| user.name == EVERYBODY && user.enabled);
     match everybody {
         Some(user) if user.nopass => {
@@ -64,7 +66,8 @@ pub async fn about_the_server(link: &mut RedisLink, users: &[User], clients: &[C
     if !link.facts.is_sentinel() && link.facts.acl_file.as_deref() == Some("") && link.facts.field("config_file").is_empty() {
         let what = "this server has neither an ACL file nor a configuration file: what was changed is gone after a restart, and users that its command line names come back";
         let hint = "start it with a configuration file, or with aclfile";
-        link.note(FindingKind::Configuration, None, what.into(), hint);
+        let kind = if touched { FindingKind::Unknown } else { FindingKind::Configuration };
+        link.note(kind, None, what.into(), hint);
     }
     let sentinels: BTreeSet<String> = clients.iter().filter(|c| c.is_sentinel()).map(|c| c.address.clone()).collect();
     let known = known(link).await;

@@ -1,9 +1,9 @@
 //! One login on one server, and what every room of this connector needs of it.
 
-use super::planted::Baseline;
 use super::user::User;
 use super::{EVERYBODY, apply, check, discover, look, restore, rotate};
 use crate::connector::{Cx, Health, KnownSecret, LastUse, Link, Scope, Taken, Turn};
+use crate::connectors::database::Baseline;
 use crate::model::{
     Account, Door, Fault, FaultKind, Finding, FindingKind, Look, Outcome, Place, Restored, Step, SystemName, Undo,
 };

@@ -24,8 +24,9 @@ mod settings;
 mod user;
 
 use crate::connector::{Connector, Cx, Entry, Link, Manifest};
+use crate::connectors::database::{self, Control};
 use crate::model::{
-    Account, Action, Chain, DoorKind, Family, Fault, FaultKind, PartKind, PersonId, Place, Proof, Step, SystemName,
+    Account, Action, Chain, DoorKind, Family, Fault, FaultKind, PartKind, PersonId, Place, Proof, SystemName,
 };
 use crate::wire::address::{self, TlsMode};
 use crate::wire::resp::{Server, Session};
@@ -33,7 +34,7 @@ use crate::wire::secret;
 use crate::wire::tls::Trust;
 use async_trait::async_trait;
 use link::RedisLink;
-pub use settings::{Control, Settings};
+pub use settings::Settings;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -99,22 +100,10 @@ impl Connector for Redis {
     }
 
     fn plan(&self, account: &Account, leaver: &PersonId, action: Action) -> Vec<Chain> {
-        // Nothing in a user of somebody else's can be the leaver's alone.
-        if account.owner.person() != Some(leaver) || self.is_untouchable(&account.native_id) {
+        if self.is_untouchable(&account.native_id) {
             return Vec::new();
         }
-        let shuts = |kinds: &[DoorKind]| {
-            account.doors.iter().filter(|d| kinds.contains(&d.kind)).map(|d| d.id.clone()).collect::<Vec<_>>()
-        };
-        let disable = || Step::new(Action::Disable, account, "", shuts(&[DoorKind::Password, DoorKind::Login]), true);
-        let end_sessions = || Step::new(Action::EndSessions, account, "", shuts(&[DoorKind::Session]), false);
-        match action {
-            // A disable without a cut leaves the leaver inside, so it always brings the cut with it.
-            Action::Disable => vec![vec![disable(), end_sessions()]],
-            Action::EndSessions => vec![vec![end_sessions()]],
-            // Users have no groups; the engine plans rotations, which go over several systems.
-            Action::Remove | Action::Revoke | Action::Ask | Action::Rotate => Vec::new(),
-        }
+        database::plan(account, leaver, action, &[DoorKind::Session])
     }
 
     fn entry(&self, account: &Account) -> Entry {
@@ -135,14 +124,9 @@ impl Connector for Redis {
             (TlsMode::Off, _) => None,
         };
         let server = |(host, port): &(String, u16)| Server { host: host.clone(), port: *port, tls: trust.clone() };
-        let here = self.servers.get(&place.address).map(server).ok_or_else(|| {
-            Fault::new(FaultKind::Misconfigured, format!("{what}: the configuration has no such host"))
-        })?;
+        let here = self.servers.get(&place.address).map(server).ok_or_else(|| database::no_host(&what))?;
         let password = secret::resolve(&self.settings.password, &self.base).await?;
-        let control = match &self.settings.control {
-            Some(control) => Some((control.user.clone(), secret::resolve(&control.password, &self.base).await?)),
-            None => None,
-        };
+        let control = Control::resolve(self.settings.control.as_ref(), &self.base).await?;
         let session = Session::new(here, &self.settings.user, password, cx.timeout);
         let hosts = self.settings.hosts.iter().filter_map(|host| Some((host.clone(), server(self.servers.get(host)?))));
         let link = RedisLink::open(self.system.clone(), place.clone(), session, hosts.collect(), control, cx).await;

@@ -492,7 +492,8 @@ pub async fn look(
             new_gets_in &= matches!(attempt(&node.session, name, new).await?, Attempt::LetIn);
         }
     }
-    // A password beside the new one: whoever knows it gets in, and we do not.
+    // A password beside the new one: whoever knows it gets in, and we do not. Where the new one is stored no more, nobody here can say whose the
+    // others are: a later rotation's, or one that a session of the leaver's has set.
     let others = new.as_ref().map(digest).map(|new| {
         nodes.iter().flat_map(|node| &node.user.digests).filter(|digest| **digest != new).collect::<BTreeSet<_>>().len()
     });

@@ -1,21 +1,12 @@
 //! Redis or Valkey servers, as `offboard.yaml` describes them.
 
+use crate::connectors::database::{self, Control};
 use crate::model::SecretRef;
 use crate::wire::address::TlsMode;
 use crate::wire::guarded::Access;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
-
-/// A login of its own.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Control {
-    /// The user's name.
-    pub user: String,
-    /// Its password.
-    pub password: SecretRef,
-}
 
 /// Redis or Valkey servers that belong together.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -41,8 +32,6 @@ pub struct Settings {
 impl Settings {
     /// The files that these settings name, and who may have what on them.
     pub fn files(&self) -> Vec<(PathBuf, Access)> {
-        let passwords = [Some(&self.password), self.control.as_ref().map(|c| &c.password)];
-        let passwords = passwords.into_iter().flatten().filter_map(|p| p.file.clone()).map(|f| (f, Access::OwnerReads));
-        self.ca.iter().map(|ca| (ca.clone(), Access::OwnerWrites)).chain(passwords).collect()
+        database::files(self.ca.as_ref(), &self.password, self.control.as_ref())
     }
 }

@@ -10,6 +10,7 @@ use crate::model::{
     Account, CouldRead, Door, DoorKind, Fault, FaultKind, Finding, FindingKind, Fingerprint, Look, Outcome, Restored, Step, Undo,
 };
 use crate::wire::reach::{HostPort, Stream};
+pub(super) use crate::wire::shell::quoted;
 use crate::wire::shell::{CallError, Closed, Kept, Login, Script, Shell};
 use async_trait::async_trait;
 use futures::StreamExt;
@@ -63,11 +64,6 @@ pub(super) fn watch(files: &[String]) -> String {
     }
     let files: Vec<String> = files.iter().map(|file| quoted(file)).collect();
     format!("watch {} </dev/null\n", files.join(" "))
-}
-
-/// `text` as one word of the shell.
-pub(super) fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "'\\''"))
 }
 
 /// A live connection.

@@ -210,7 +210,7 @@ impl Seen {
             DoorKind::Session => self.session(survey, door),
             DoorKind::Job => self.job(survey, door),
             DoorKind::Membership => self.membership(survey, door),
-            DoorKind::Password | DoorKind::Token | DoorKind::SharedSecret | DoorKind::Certificate => {
+            DoorKind::Password | DoorKind::Token | DoorKind::SharedSecret | DoorKind::Certificate | DoorKind::Peer => {
                 Look::unproven("this kind of door is not looked at here")
             }
         }

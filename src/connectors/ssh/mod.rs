@@ -13,7 +13,7 @@
 //! | `watched` | who could read the files in which shared secrets are kept |
 //! | `held` | findings about what a leaver may have left behind where they could write |
 //! | `plan`, `apply` | steps, and what the script is told |
-//! | `rotate`, `keyfile`, `spellings` | a consumer of a shared secret: one key of a file (env, INI, YAML, JSON, properties), reload, health; no value in what they say |
+//! | `rotate`, `keyfile` | a consumer of a shared secret: one key of a file (env, INI, YAML, JSON, properties), reload, health; no value in what they say |
 //! | `look` | verdicts |
 //! | `uses` | for a sweep: when accounts were last used, and which can be entered at all |
 //! | `check` | our own standing, and how sshd is set up |
@@ -33,7 +33,6 @@ mod rotate;
 mod script_tests;
 mod settings;
 mod source;
-mod spellings;
 mod survey;
 mod uses;
 mod watched;

@@ -8,6 +8,7 @@ use super::api::{join, words};
 use super::discover::ISSUED_TO;
 use super::identity::{self, Identity, Way};
 use super::link::VaultLink;
+use super::pki;
 use super::tokens::{self, Token};
 use crate::connector::Cx;
 use crate::model::{Action, Fault, FaultKind, Outcome, PlaceId, Step};
@@ -28,6 +29,9 @@ const MAX_LEASES: usize = 5000;
 pub async fn apply(link: &mut VaultLink, step: &Step, cx: &Cx) -> Result<Outcome, Fault> {
     let name = step.account.as_str();
     let cannot = link.what(format!("{} {name:?}", step.action));
+    if let (Action::Revoke, Some((mount, serial))) = (step.action, pki::of_object(&step.object)) {
+        return pki::revoke(link, mount, serial, &cannot).await;
+    }
     let identity = identity::resolve(&link.api, name, &cannot).await?;
     match (step.action, identity) {
         (Action::Disable, Some(identity)) => disable(link, name, &identity, cx, &cannot).await,

@@ -3,8 +3,10 @@
 //! A SecretID has no name, so it is somebody's only if its metadata says so; a token that was got with it carries the same metadata.
 
 use super::api::{join, text};
+use super::audit;
 use super::identity::{self, Entity, Identity, Mount, Way};
 use super::link::VaultLink;
+use super::pki;
 use super::tokens::{self, MAIL, NUMBER, Token, USER, named};
 use crate::connector::Scope;
 use crate::model::{Account, Door, DoorKind, Fault, FaultKind, FindingKind, Identity as Says, MatchRule, Owner, Person};
@@ -107,10 +109,19 @@ async fn survey(link: &mut VaultLink, scope: &Scope) -> Result<Vec<Account>, Fau
         }
         accounts.push(account);
     }
+    mentioned(link, &secret_ids, &people);
     first_logins(link, &mounts, &identities, &people);
     nobodys(link, &live, !people.is_empty());
     let engines = mounts_of_secrets(link).await?;
-    certificates(link, &engines, !people.is_empty());
+    if !people.is_empty() {
+        let entity = |identity: &Identity| Some((identity.entity.as_ref()?.id.clone(), identity.native_id()));
+        let entities: Vec<_> = identities.iter().filter_map(entity).collect();
+        link.could_read = audit::could_read(link, &engines, &entities).await;
+    }
+    if !people.is_empty() {
+        signed(link, &engines);
+        accounts.extend(issued(link, &engines, &people, &mapped).await?);
+    }
     left_behind(link);
     Ok(accounts)
 }
@@ -275,6 +286,24 @@ fn holder<'a>(meta: &BTreeMap<String, String>, people: &[&'a Person]) -> Option<
     people.iter().find(is).map(|person| (*person, rule, word.to_string()))
 }
 
+/// SecretIDs that name the leaver beside somebody else: they are left to the one whom the strongest key names, and a person has to know.
+fn mentioned(link: &mut VaultLink, secret_ids: &[SecretId], people: &[&Person]) {
+    for secret_id in secret_ids {
+        let names = |person: &Person| {
+            let says = |keys: &[&str], is: &dyn Fn(&str) -> bool| keys.iter().filter_map(|key| secret_id.meta.get(*key)).any(|word| is(word));
+            says(NUMBER, &|word| person.id.0.eq_ignore_ascii_case(word)) || says(MAIL, &|word| is_theirs(word, person)) || says(USER, &|word| is_theirs(word, person))
+        };
+        let held = holder(&secret_id.meta, people).map(|(person, ..)| &person.id);
+        for person in people.iter().filter(|person| held != Some(&person.id) && names(person)) {
+            let role = format!("{}/{}", secret_id.mount.path, secret_id.role);
+            let what = format!("a SecretID of {role} names {} beside somebody else, whose it is taken for: accessor {}", person.id, secret_id.accessor);
+            let hint = "if the leaver has it, too: bao write auth/MOUNT/role/ROLE/secret-id-accessor/destroy, and give its holder a new one";
+            let finding = link.finding(FindingKind::Suspicious, Some(&role), what, hint);
+            link.findings.push(finding);
+        }
+    }
+}
+
 /// Entities in which a login that is the leaver's by its name meets one that is not. To shut them would shut somebody else out, and to leave
 /// them might leave the leaver in; so nothing is done until a person has said whose they are, by `accounts:` or by the entity's metadata.
 fn contested<'a>(identity: &'a Identity, people: &[&'a Person]) -> Option<(&'a Person, &'a Way, &'a Way)> {
@@ -377,26 +406,59 @@ async fn mounts_of_secrets(link: &mut VaultLink) -> Result<Vec<(String, String)>
     Ok(data.as_object().into_iter().flatten().filter_map(of).collect())
 }
 
-/// A certificate that was signed for the leaver is good until it is over, wherever it is taken.
-fn certificates(link: &mut VaultLink, mounts: &[(String, String)], leaving: bool) {
-    if !leaving {
-        return;
-    }
-    for (path, kind) in mounts {
-        let (what, hint) = match kind.as_str() {
-            "ssh" => (
-                "signs SSH keys and keeps no list of them: a certificate that the leaver got works on every host that trusts it until it is over",
-                "hosts: a KRL (RevokedKeys); the serials stand in the audit log. Keep max_ttl of its roles short",
-            ),
-            "pki" => (
-                "issues certificates; those that the leaver got are not looked for",
-                "bao list PATH/certs; bao write PATH/revoke serial_number=…",
-            ),
-            _ => continue,
-        };
-        let finding = link.finding(FindingKind::NotCovered, None, format!("{path} {what}"), hint);
+/// A key that was signed for the leaver opens every host that trusts the engine until it is over.
+fn signed(link: &mut VaultLink, engines: &[(String, String)]) {
+    for (path, _) in engines.iter().filter(|(_, kind)| kind == "ssh") {
+        let what = format!("{path} signs SSH keys and keeps no list of them: a certificate that the leaver got works on every host that trusts it until it is over");
+        let hint = "hosts: a KRL (RevokedKeys); the serials stand in the audit log. Keep max_ttl of its roles short";
+        let finding = link.finding(FindingKind::NotCovered, None, what, hint);
         link.findings.push(finding);
     }
+}
+
+/// Certificates that PKI engines have issued.
+async fn issued(
+    link: &mut VaultLink,
+    engines: &[(String, String)],
+    people: &[&Person],
+    mapped: &BTreeSet<&String>,
+) -> Result<Vec<Account>, Fault> {
+    let mut found = Vec::new();
+    for (mount, _) in engines.iter().filter(|(_, kind)| kind == "pki") {
+        let cannot = link.what(format!("list the certificates of {mount}"));
+        let (accounts, beyond) = match pki::accounts(link, mount, &cannot).await {
+            Ok(found) => found,
+            Err(fault) => {
+                unread(link, &fault, &format!("the certificates of {mount}"))?;
+                continue;
+            }
+        };
+        if beyond > 0 {
+            let what = format!("{mount} has issued {} certificates, of which {} were looked at", pki::MOST + beyond, pki::MOST);
+            let finding = link.finding(FindingKind::Unknown, None, what, "tidy the engine: bao write MOUNT/tidy tidy_cert_store=true");
+            link.findings.push(finding);
+        }
+        let what = format!("{mount} issues certificates; those of roles with no_store are in no list, and are not found");
+        let hint = "bao read MOUNT/roles/ROLE says no_store; their serial numbers stand in the audit log";
+        let finding = link.finding(FindingKind::NotCovered, None, what, hint);
+        link.findings.push(finding);
+        for mut account in accounts {
+            let says = &account.identity;
+            let names = || says.mails.iter().chain(&says.user_name);
+            let shared = people.iter().find(|person| {
+                names().any(|name| is_theirs(name, person)) && says.mails.iter().any(|mail| !is_theirs(mail, person))
+            });
+            if let Some(person) = shared.filter(|_| !mapped.contains(&account.native_id)) {
+                let what = format!("a certificate names {} and somebody else: {}; it was left alone", person.id, account.native_id);
+                let hint = format!("the leaver's alone: map {:?} under accounts:, then: offboard resume", account.native_id);
+                let finding = link.finding(FindingKind::Unknown, Some(&account.native_id), what, &hint);
+                account.identity = Says::default();
+                link.findings.push(finding);
+            }
+            found.push(account);
+        }
+    }
+    Ok(found)
 }
 
 /// What ended with the leaver's tokens may leave something behind.

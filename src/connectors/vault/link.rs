@@ -3,12 +3,15 @@
 use super::api::{Api, Credentials};
 use super::identity::Identity;
 use super::tokens::Token;
-use super::{apply, check, discover, look, restore};
-use crate::connector::{Cx, Health, LastUse, Link, Scope};
-use crate::model::{Account, Door, Fault, FaultKind, Finding, FindingKind, Look, Outcome, Place, Restored, Step, SystemName, Undo};
+use super::{apply, check, discover, look, restore, rotate};
+use crate::connector::{Cx, Health, LastUse, Link, Scope, Taken, Turn};
+use crate::model::{Account, CouldRead, Door, Fault, FaultKind, Finding, FindingKind, Look, Outcome, Place, Restored, Step, SystemName, Undo};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
+use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
 
 /// One login in one namespace.
 pub struct VaultLink {
@@ -29,6 +32,15 @@ pub struct VaultLink {
     pub findings: Vec<Finding>,
     /// Leases that ended together with tokens of the leaver's.
     pub ended: BTreeSet<String>,
+    /// The time.
+    pub now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    /// Where the server's audit logs can be read.
+    pub audit_logs: Vec<PathBuf>,
+    /// As those logs call it: nothing for the root.
+    pub namespace: String,
+    /// Paths in which shared secrets are kept, and who has read them.
+    pub watched: Vec<String>,
+    pub could_read: Vec<CouldRead>,
     /// The accessors at the first discovery of the run.
     pub baseline: Option<discover::Baseline>,
 }
@@ -45,6 +57,7 @@ impl VaultLink {
         us: Credentials,
         control: Option<Credentials>,
         baseline: Option<discover::Baseline>,
+        now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     ) -> Result<Self, Fault> {
         let what = format!("vault {system}: cannot log in as {} at {}", us.who(), place.address);
         let entered = api.enter(&us, &what).await?;
@@ -73,6 +86,11 @@ impl VaultLink {
             tokens: BTreeMap::new(),
             findings: Vec::new(),
             ended: BTreeSet::new(),
+            now,
+            audit_logs: Vec::new(),
+            namespace: String::new(),
+            watched: Vec::new(),
+            could_read: Vec::new(),
             baseline,
         })
     }
@@ -173,6 +191,14 @@ impl Link for VaultLink {
         std::mem::take(&mut self.findings)
     }
 
+    fn watch(&mut self, paths: Vec<String>) {
+        self.watched = paths;
+    }
+
+    fn could_read(&mut self) -> Vec<CouldRead> {
+        std::mem::take(&mut self.could_read)
+    }
+
     fn baseline(&self) -> Option<serde_json::Value> {
         self.baseline.as_ref().and_then(|seen| serde_json::to_value(seen).ok())
     }
@@ -187,6 +213,10 @@ impl Link for VaultLink {
 
     async fn look(&mut self, doors: &[Door], after: bool, cx: &Cx) -> Vec<Look> {
         look::look(self, doors, after, cx).await
+    }
+
+    async fn rotate(&mut self, turn: &Turn<'_>, _cx: &Cx) -> Result<Taken, Fault> {
+        rotate::rotate(self, turn).await
     }
 
     async fn restore(&mut self, undo: &[Undo], _cx: &Cx) -> Vec<Result<Restored, Fault>> {

@@ -7,6 +7,7 @@ use super::api::join;
 use super::discover::ISSUED_TO;
 use super::identity::{self, Identity};
 use super::link::VaultLink;
+use super::pki;
 use super::tokens;
 use crate::connector::Cx;
 use crate::model::{Door, DoorKind, Fault, FaultKind, Look, Proof, Verdict};
@@ -44,6 +45,9 @@ async fn one(
         Ok(control) => control.as_str(),
         Err(why) => return Ok(Look::unproven(why.clone())),
     };
+    if door.kind == DoorKind::Certificate {
+        return pki::look(link, door, control, &cannot).await;
+    }
     let identity = identity::resolve(&link.api, &door.account, &cannot).await?;
     match door.kind {
         DoorKind::Session => sessions(link, door, identity.unwrap_or_default(), after, &cannot).await,

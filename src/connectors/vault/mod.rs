@@ -2,26 +2,31 @@
 //! server itself tells a login that is kept out from one with a wrong password.
 //!
 //! It touches entities (`disabled`, and a new disabled one where a login had none), passwords of userpass users, tokens and SecretIDs; no
-//! secret is read. What it knows comes from the identity store, the auth methods' lists, and the list of accessors, of one namespace.
+//! secret is read but those that a rotation names. What it knows comes from the identity store, the auth methods' lists, and the list of accessors, of one namespace.
 //!
 //! - [`settings`]: what `offboard.yaml` says; [`api`]: calls and the server's words; [`link`]: one login in one namespace
 //! - [`identity`]: entities and the logins that lead to them; [`tokens`]: what lives now
+//! - [`pki`]: certificates of PKI engines
+//! - [`audit`]: who has read such a path; [`rotate`]: a path of a key/value engine, as a consumer of a shared secret
 //! - [`discover`]: the inventory; [`apply`]: disable, end sessions, revoke; [`look`]: proof; [`restore`]: the way back; [`check`]: our own standing
 
 mod api;
 mod apply;
+mod audit;
 mod check;
 mod discover;
 mod identity;
 mod link;
 mod look;
+mod pki;
 mod restore;
+mod rotate;
 mod settings;
 mod tokens;
 
 use crate::connector::{Connector, Cx, Link, Manifest};
 use crate::model::{
-    Account, Action, Chain, Door, DoorKind, Family, Fault, FaultKind, Owner, PersonId, Place, Proof, Step, SystemName,
+    Account, Action, Chain, Door, DoorKind, Family, Fault, FaultKind, Owner, PartKind, PersonId, Place, Proof, Step, SystemName,
 };
 use crate::wire::http::{self, Client, Url};
 use crate::wire::secret;
@@ -43,14 +48,17 @@ pub static MANIFEST: Manifest = Manifest {
         (DoorKind::Login, Proof::ReadBack),
         (DoorKind::Session, Proof::ReadBack),
         (DoorKind::Token, Proof::ReadBack),
+        (DoorKind::Certificate, Proof::ReadBack),
     ],
-    rotates: &[],
+    rotates: &[PartKind::ConsumerPath],
     privileges: &[
         "read on sys/auth and sys/mounts; list and sudo on sys/leases/lookup",
         "list, read and update on identity/entity/id; update on identity/entity, identity/entity-alias and identity/lookup/entity",
         "list and sudo on auth/token/accessors; update on auth/token/lookup-accessor and auth/token/revoke-accessor",
         "for each userpass mount: list and read on its users, update on their passwords",
         "for each AppRole mount: list on its roles and their SecretIDs, read on role-id, update on secret-id-accessor/lookup and /destroy",
+        "for each PKI engine: list on its certs, read on cert, update on revoke",
+        "for each path that a shared secret is kept under: read and update",
     ],
     not_covered: &[
         "tokens without an entity (root tokens; orphans, which whoever may use a token role with orphan=true can make, too): the Vault does not say who made them; they are a finding",
@@ -58,7 +66,7 @@ pub static MANIFEST: Manifest = Manifest {
         "a first login through a mount whose users cannot be listed (LDAP, OIDC, JWT, certificates) makes a new entity, which is not disabled: shut the person at that source",
         "identities that only an alias's metadata or an entity's own name tell, and namespaces that are not configured: they are not found",
         "SecretIDs whose metadata names nobody: nothing says who has them; a shared role's is a shared secret",
-        "certificates that SSH and PKI engines have issued: an SSH engine keeps no list of them; the mounts are a finding",
+        "certificates that SSH engines have signed, or PKI engines by roles with no_store: there is no list of them; the mounts are a finding",
         "sessions that were opened with credentials of a lease: the role is dropped with the token, its live session goes on; the leases are a finding",
         "batch tokens cannot be revoked and are in no list: a disabled entity keeps them out; those without one, or of a shared role, live until they are over",
         "groups and policies of the entity: they stay, and mean nothing while it is disabled",
@@ -77,6 +85,9 @@ pub fn build(system: &SystemName, settings: Settings, base: &Path) -> Result<Arc
     }
     if settings.namespaces.is_empty() {
         return Err(fault("namespaces is empty".into()).hint("leave it out for the root namespace alone"));
+    }
+    if !settings.audit_logs.is_empty() && settings.addresses.len() > 1 {
+        return Err(fault("audit-logs are of one cluster, and there are several addresses".into()).hint("make each cluster a system of its own"));
     }
     let mut places = BTreeMap::new();
     for written in &settings.addresses {
@@ -171,7 +182,8 @@ impl Connector for Vault {
                 vec![std::iter::once(disable).chain(all.map(end)).collect()]
             }
             Action::EndSessions => held(DoorKind::Session).into_iter().map(|d| vec![end(d)]).collect(),
-            Action::Revoke => held(DoorKind::Token)
+            Action::Revoke => [held(DoorKind::Token), held(DoorKind::Certificate)]
+                .concat()
                 .into_iter()
                 .map(|d| vec![Step::new(Action::Revoke, account, &d.object, vec![d.id.clone()], false)])
                 .collect(),
@@ -193,7 +205,9 @@ impl Connector for Vault {
         };
         let api = Api::new(Arc::new(client), namespace);
         let baseline = cx.baseline.clone().and_then(|seen| serde_json::from_value(seen).ok());
-        let link = VaultLink::open(self.system.clone(), place.clone(), api, us, control, baseline).await?;
+        let mut link = VaultLink::open(self.system.clone(), place.clone(), api, us, control, baseline, cx.now.clone()).await?;
+        link.audit_logs = self.settings.audit_logs.iter().map(|file| self.base.join(file)).collect();
+        link.namespace = if namespace == "root" { String::new() } else { namespace.clone() };
         Ok(Box::new(link))
     }
 }

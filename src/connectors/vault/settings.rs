@@ -81,6 +81,10 @@ pub struct Settings {
     pub ca: Option<PathBuf>,
     /// How offboard logs in. Its own login is never touched.
     pub login: Box<Login>,
+    /// Audit logs of its file devices, as files that offboard can read: who has read the path of a shared secret is found there. Relative to `offboard.yaml`; the address
+    /// must be the only one. What was rotated away is found only if it is named, too, and not compressed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub audit_logs: Vec<PathBuf>,
     /// A login that must still get in when the leaver does not. Without one, offboard's own has to do. It is never touched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub control: Option<Box<Login>>,

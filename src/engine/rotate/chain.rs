@@ -1,18 +1,18 @@
 //! The chain of one secret, as a run walks it: turn by turn, journaled before and after.
 
 use super::links::{Lent, Links};
-use super::{PHASES, Participant, Rotation, half_rotated, memberships, stage_for};
+use super::{PHASES, Participant, Rotation, half_rotated};
 use crate::connector::{Cx, KnownSecret, Link, Turn};
-use crate::engine::{Halt, Run, Values, discover};
+use crate::engine::{Halt, Run, Values, backoff, discover};
 use crate::model::{
-    Action, Door, DoorId, Event, Fault, FaultKind, Finding, FindingKind, Look, LookAt, Part, Period, Person, Phase,
-    PlaceId, SecretName, Seen, StepProgress, Subject, Which,
+    Door, DoorId, Event, Fault, FaultKind, Finding, FindingKind, Look, LookAt, Part, Period, Person, Phase, PlaceId,
+    SecretName, Seen, StepId, StepProgress, Which,
 };
-use futures::future::{join_all, try_join_all};
+use futures::future::join_all;
 use secrecy::{ExposeSecret, SecretString};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 /// How long the look before may hold the rotation up.
 const LOOK_BEFORE: Duration = Duration::from_secs(4);
@@ -37,65 +37,37 @@ struct Chain<'a> {
 }
 
 impl Run<'_> {
-    /// The secrets that the leaver may know by what is on record; or the one that the run is about.
-    pub(super) fn rotations(&self) -> Vec<Result<Rotation, Fault>> {
-        let (subject, memberships, could_read) = self.recorder.read(|s| {
-            (s.request.subject.clone(), memberships(s.doors.values().map(|d| &d.door)), s.could_read.clone())
-        });
-        let rotations = match subject {
-            Subject::Person(leaver) => self.engine.known_to(&leaver, &memberships, &could_read),
-            Subject::Secret(asked) => vec![self.engine.rotation_of(&asked.name, vec![asked.why])],
-        };
-        // Which of two accounts programs leave is settled once they were asked.
-        let turned = |mut rotation: Rotation| {
-            if let Some(user) = self.recorder.read(|s| rotation.users(s)).into_iter().next() {
-                rotation.turn_to(&user);
-            }
-            rotation
-        };
-        rotations.into_iter().map(|rotation| rotation.map(turned)).collect()
-    }
-
-    fn leaver(&self) -> Option<Person> {
-        self.recorder.read(|s| s.request.person().cloned())
-    }
-
-    /// Rotates every secret that the leaver may know and that is not rotated yet, all at the same time.
-    pub(in crate::engine) async fn rotate(&self) -> Result<(), Halt> {
+    /// One secret, tried again with growing pauses for as long as it fails for a reason that may pass.
+    pub(super) async fn persist_rotation(
+        &self,
+        name: &SecretName,
+        stage: &str,
+        links: &Links,
+        act_until: Instant,
+    ) -> Result<(), Halt> {
         let leaver = self.leaver();
-        let mut rotations = Vec::new();
-        for rotation in self.rotations() {
-            match rotation {
-                Ok(rotation) => rotations.push(rotation),
-                Err(fault) => {
-                    self.note(vec![finding(
-                        FindingKind::Unknown,
-                        None,
-                        fault.to_string(),
-                        "correct offboard.yaml, then: offboard resume",
-                    )])
-                    .await?;
-                }
+        let mut pauses = backoff();
+        // Anew each time: which of two accounts programs leave may be known by now.
+        while let Some(rotation) = self.rotations().into_iter().flatten().find(|rotation| rotation.name == *name) {
+            let steps: Vec<StepId> = rotation.steps().into_iter().map(|step| step.id).collect();
+            self.chain(Chain { rotation, stage: stage.to_string(), links }, leaver.as_ref()).await?;
+            let pause = pauses.next().unwrap_or_default();
+            if Instant::now() + pause >= act_until || !self.may_pass(&steps) {
+                break;
             }
+            sleep(pause).await;
         }
-        let (mut staged, mut left) = (Vec::new(), Vec::new());
-        for rotation in rotations {
-            match stage_for(&self.playbook, &*rotation.source.connector) {
-                Some(stage) => staged.push((rotation, stage)),
-                None => left.push(finding(
-                    FindingKind::NotCovered,
-                    Some(&rotation.source),
-                    format!("the leaver may know the secret {} ({}), and this playbook does not rotate it", rotation.name, rotation.why.join(", ")),
-                    "add { do: rotate, to: shared-secrets, where: { known-to: leaver } } to the playbook, or change it by hand",
-                )),
-            }
-        }
-        self.note(left).await?;
-        let places = staged.iter().flat_map(|(rotation, _)| rotation.everybody().map(|p| p.place.id.clone()));
-        let links = Links::new(places);
-        let leaver = leaver.as_ref();
-        let chains = staged.into_iter().map(|(rotation, stage)| Chain { rotation, stage, links: &links });
-        try_join_all(chains.map(|chain| self.chain(chain, leaver))).await.map(|_| ())
+        Ok(())
+    }
+
+    /// Whether any of these steps failed for a reason that may pass.
+    fn may_pass(&self, steps: &[StepId]) -> bool {
+        self.recorder.read(|s| {
+            steps
+                .iter()
+                .filter_map(|id| s.step(id))
+                .any(|step| step.waived.is_none() && matches!(step.progress, StepProgress::Failed { last: false, .. }))
+        })
     }
 
     /// One secret, from looking ahead to proof.
@@ -124,9 +96,15 @@ impl Run<'_> {
         if !self.take(chain, Phase::Finish, true).await? {
             return Ok(());
         }
-        let connector = Arc::clone(&rotation.source.connector);
-        match self.look_again(&*connector, &rotation.source.place).await {
+        let (connector, place) = (Arc::clone(&rotation.source.connector), &rotation.source.place);
+        let unwalked = self.recorder.read(|s| s.places.get(&place.id).and_then(|p| p.unreached.clone()));
+        match self.look_again(&*connector, place).await {
             Err(Halt::Place(_)) => Ok(()),
+            // Where somebody leaves, this look at one door does not stand for the walk that failed there.
+            Ok(()) if !self.is_of_a_secret() => match unwalked {
+                Some(fault) => self.unreached(&place.id, fault).await,
+                None => Ok(()),
+            },
             other => other,
         }
     }
@@ -276,6 +254,15 @@ impl Run<'_> {
                     return Ok(false);
                 }
             }
+            if phase == Phase::Set && chain.rotation.one_by_one {
+                // Where one is not well, the next ones keep what they have.
+                for (index, phase) in (0..source).flat_map(|index| [(index, Phase::Set), (index, Phase::Test)]) {
+                    if matches!(self.turn(chain, index, phase, None).await?, Turned::Failed) {
+                        return Ok(false);
+                    }
+                }
+                return Ok(true);
+            }
             turned.extend(of(0..source).await);
         } else {
             turned.extend(of(0..all).await);
@@ -395,7 +382,7 @@ impl Run<'_> {
     /// The connection that is lent, made if it has to be.
     async fn connected<'l>(
         &self,
-        lent: &'l mut Lent<'_>,
+        lent: &'l mut Lent,
         participant: &Participant,
         cx: &Cx,
     ) -> Result<&'l mut Box<dyn Link>, Halt> {
@@ -428,17 +415,6 @@ impl Run<'_> {
         }
         let planned = Event::Planned { stage: chain.stage.clone(), steps: vec![step.clone()] };
         self.recorder.record(vec![planned, Event::StepFailed { step: step.id, fault, last }]).await
-    }
-
-    /// Whether a rotation failed for a reason that may pass.
-    pub(in crate::engine) fn wants_another_rotation(&self) -> bool {
-        self.recorder.read(|s| {
-            s.steps.iter().any(|step| {
-                step.step.action == Action::Rotate
-                    && step.waived.is_none()
-                    && matches!(step.progress, StepProgress::Failed { last: false, .. })
-            })
-        })
     }
 
     /// Says which rotations have stopped half way: what is set, and what is not.
@@ -515,7 +491,7 @@ impl Run<'_> {
     }
 }
 
-fn finding(kind: FindingKind, source: Option<&Participant>, what: String, hint: &str) -> Finding {
+pub(super) fn finding(kind: FindingKind, source: Option<&Participant>, what: String, hint: &str) -> Finding {
     Finding {
         kind,
         place: source.map(|source| source.place.id.clone()),

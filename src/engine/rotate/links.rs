@@ -4,56 +4,57 @@
 use crate::connector::Link;
 use crate::model::PlaceId;
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
-use tokio::sync::{MutexGuard, Semaphore, SemaphorePermit};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 
 /// So many connections to one place: with one alone, a program that is slow to get well would hold up all others there.
 const PER_PLACE: usize = 4;
 
-/// The places of a rotation.
-pub(super) struct Links(BTreeMap<PlaceId, Lender>);
+/// The places of all rotations of a run.
+#[derive(Default)]
+pub(in crate::engine) struct Links(Mutex<BTreeMap<PlaceId, Arc<Lender>>>);
 
 struct Lender {
-    room: Semaphore,
+    room: Arc<Semaphore>,
     idle: Mutex<Vec<Box<dyn Link>>>,
-    writing: tokio::sync::Mutex<()>,
+    writing: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Links {
-    pub fn new(places: impl Iterator<Item = PlaceId>) -> Self {
-        let lender = || Lender {
-            room: Semaphore::new(PER_PLACE),
-            idle: Mutex::default(),
-            writing: tokio::sync::Mutex::default(),
+    fn of(&self, place: &PlaceId) -> Arc<Lender> {
+        let new = || {
+            let (room, idle, writing) = (Arc::new(Semaphore::new(PER_PLACE)), Mutex::default(), Arc::default());
+            Arc::new(Lender { room, idle, writing })
         };
-        Self(places.map(|place| (place, lender())).collect())
+        let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(places.entry(place.clone()).or_insert_with(new))
     }
 
     /// Waits until nobody else writes at the place: `finish` clears away what a `set` may just be writing.
-    pub async fn write(&self, place: &PlaceId) -> MutexGuard<'_, ()> {
-        self.0[place].writing.lock().await
+    pub async fn write(&self, place: &PlaceId) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.of(place).writing).lock_owned().await
     }
 
     /// Waits for a connection to the place. There may be none yet: then whoever asked makes it.
-    pub async fn lend(&self, place: &PlaceId) -> Lent<'_> {
-        let lender = &self.0[place];
-        let room = lender.room.acquire().await.ok();
+    pub(super) async fn lend(&self, place: &PlaceId) -> Lent {
+        let lender = self.of(place);
+        let room = Arc::clone(&lender.room).acquire_owned().await.ok();
         let link = lender.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        Lent { link, idle: &lender.idle, _room: room }
+        Lent { link, lender, _room: room }
     }
 }
 
 /// A connection, given back when this is dropped. One that broke, or is in the middle of something, is taken out first.
-pub(super) struct Lent<'a> {
+pub(super) struct Lent {
     pub link: Option<Box<dyn Link>>,
-    idle: &'a Mutex<Vec<Box<dyn Link>>>,
-    _room: Option<SemaphorePermit<'a>>,
+    lender: Arc<Lender>,
+    _room: Option<OwnedSemaphorePermit>,
 }
 
-impl Drop for Lent<'_> {
+impl Drop for Lent {
     fn drop(&mut self) {
         if let Some(link) = self.link.take() {
-            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(link);
+            self.lender.idle.lock().unwrap_or_else(PoisonError::into_inner).push(link);
         }
     }
 }

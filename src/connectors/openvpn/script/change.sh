@@ -4,32 +4,6 @@
 # What is changed. Every function prints, for each step: R, the step's number, how it went, a sentence. How it went is one of changed,
 # already, absent, forbidden, misconfigured, protected, busy, failed. Done twice or too late, none of them opens anything.
 
-# steadily FUNCTION ARGUMENTS…: with a sign of life each second, so that nobody takes waiting for a broken connection.
-steadily() {
-    (
-        n=0
-        while [ "$n" -lt 120 ]; do
-            n=$((n + 1))
-            sleep 1
-            printf 'P\t\n'
-        done
-    ) </dev/null &
-    alive=$!
-    "$@"
-    kill "$alive" 2>/dev/null
-    wait "$alive" 2>/dev/null
-}
-
-# replace FILE NEW: moves NEW over FILE, with FILE's owner and mode. Whole or not at all. Fails with a sentence in WHY.
-replace() {
-    if [ -e "$1" ]; then
-        WHY=$(chown --reference="$1" -- "$2" 2>&1 && chmod --reference="$1" -- "$2" 2>&1) || return 1
-    else
-        chmod 644 -- "$2"
-    fi
-    WHY=$(sync -- "$2" 2>&1; mv -f -- "$2" "$1" 2>&1)
-}
-
 # locked FUNCTION ARGUMENTS…: with the CA for itself. Two workers wait for each other; so does whoever locks the same folder.
 locked() {
     (

@@ -1,44 +1,11 @@
 #!/bin/sh
 # shellcheck disable=SC2015,SC2034,SC2154 # CONFIG, CA_INDEX and the like are set by the caller; parts use each other's variables
 #
-# Sent to the gateway once, over standard input of `sh -s`; afterwards its functions are called, one line a call.
-# POSIX sh, awk, coreutils, flock and openssl; perl or python3 to talk to the management interface. Every answer is one line, its
-# first field says what it is, fields are separated by tabs, and what others may have written stands last.
+# Sent to the gateway once, after src/wire/shell/common.sh. Besides what that needs: flock and openssl; perl or python3 to talk to the
+# management interface.
 #
 # The caller sets: CONFIG (the server's configuration file), CA_INDEX, CA_KEY, CA_CERT, CA_PASS, CA_CRL (files of the CA, or nothing),
 # CA_DIRS (folders with certificates, a line each), CRL_DAYS (a number, or nothing).
-
-PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-LC_ALL=C
-export PATH LC_ALL
-umask 077
-unset IFS CDPATH ENV
-TAB=$(printf '\t')
-NL='
-'
-# The mode stays private to us; what is in it is public: certificates and lists of revoked ones.
-TMP=$(mktemp -d /tmp/.offboard-XXXXXXXXXX) || TMP=
-trap 'rm -rf "$TMP"' EXIT
-trap 'exit 1' HUP INT TERM
-
-# one_line TEXT: without newlines and tabs, for an answer's last field.
-one_line() {
-    set -f
-    # shellcheck disable=SC2086 # splitting is the point
-    set -- $1
-    set +f
-    printf '%s' "$*"
-}
-
-say() { printf 'I\t%s\t%s\n' "$1" "$(one_line "$2")"; }
-answer() { printf 'R\t%s\t%s\t%s\n' "$1" "$2" "$(one_line "$3")"; }
-
-if command -v timeout >/dev/null 2>&1; then
-    limited() { timeout -k 1 "$@"; }
-else
-    limited() { shift; "$@"; }
-fi
-nap() { sleep 0.1 2>/dev/null || sleep 1; }
 
 # same FILE FILE: whether both are one file, links followed.
 same() {

@@ -311,17 +311,17 @@ for (1 .. 60) { socket($s, AF_UNIX, SOCK_STREAM, 0); last if connect($s, sockadd
 syswrite $s, "version 3\n";
 while (<$s>) { /^>(PK|RSA)_SIGN:/ or next; my $kind = lc $1; syswrite $s, "$kind-sig\n" . "MEUCIQ" . "D" x 86 . "ADBE\nEND\n" }'
 
-# said_to PEER SINCE: what the log on standard input says of the certificate of that client (address:port), with whom each line about a client
-# begins. What else stands in a line may be of anybody's choice.
+# said_to PEER SINCE SERIAL: what the log on standard input says of the certificate of that client (address:port), with whom each line about a client
+# begins. What else stands in a line may be of anybody's choice, but for the serial (in decimal) of what was refused, which ends it.
 said_to() {
-    PEER=$1 awk -v since="$2" '
+    PEER=$1 awk -v since="$2" -v serial="$3" '
         !match($0, /^:\t[0-9]+,[A-Z]*,/) { next }
         {
             text = substr($0, RLENGTH + 1); at = substr($0, 3) + 0
             if (at < since - 1 || index(text, ENVIRON["PEER"] " VERIFY ") != 1 && index(text, ENVIRON["PEER"] " OpenSSL: ") != 1) next
             said = substr(text, length(ENVIRON["PEER"]) + 2)
         }
-        said ~ /^VERIFY ERROR: depth=0, error=certificate revoked/ { print "revoked\t" text }
+        said ~ /^VERIFY ERROR: depth=0, error=certificate revoked/ && said ~ (", serial=" serial "$") { print "revoked\t" text }
         said ~ /^VERIFY OK: depth=0|^OpenSSL: error:.*bad signature/ { print "passed\t" text }'
 }
 
@@ -351,7 +351,9 @@ probe() {
     case $proto in *6*) here=::1 ;; *) here=127.0.0.1 ;; esac
     case $address in '' | '*' | 0.0.0.0 | ::) address=$here ;; esac
     case $proto in '') proto=udp ;; tcp6*) proto=tcp6-client ;; tcp4*) proto=tcp4-client ;; tcp*) proto=tcp-client ;; esac
-    began=$(date +%s) from=$((20000 + $$ % 20000 + $(date +%S | sed 's/^0//') * 20)) asked='' clients=''
+    # Other ports than those of a look a moment ago, or of somebody else's: the log tells clients apart by nothing else.
+    from=$((20000 + 0x$(od -An -N2 -tx1 /dev/urandom | tr -d ' \n') % 40000))
+    began=$(date +%s) asked='' clients=''
     while [ $# -gt 1 ]; do
         certificate_of "$1" "$2"
         if [ -n "$PEM" ]; then
@@ -377,7 +379,7 @@ probe() {
         talk 'log 250' >"$TMP/log"
         left=
         for pair in $asked; do
-            said=$(said_to "$address:${pair%%=*}" "$began" <"$TMP/log" | head -n 1)
+            said=$(said_to "$address:${pair%%=*}" "$began" "$(decimal_of "${pair#*=}")" <"$TMP/log" | head -n 1)
             if [ -n "$said" ]; then printf 'H\t%s\t%s\n' "${pair#*=}" "$said"; else left="$left $pair"; fi
         done
         asked=$left

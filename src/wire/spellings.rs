@@ -10,8 +10,8 @@ const BEGINNING: usize = 6;
 /// As many characters of base64, at least, are taken for the value where it stands between others.
 const SHORTEST_INSIDE: usize = 4;
 
-/// What a program said, but for the value. The script gives it on one line, with one space between words.
-pub(super) fn without(said: &str, value: &SecretString) -> String {
+/// What a program said, but for the value, however it is spelled there. It stands on one line, with one space between words.
+pub fn without(said: &str, value: &SecretString) -> String {
     let value = value.expose_secret();
     let words: Vec<&str> = value.split_whitespace().collect();
     let on_one_line = Zeroizing::new(words.join(" "));
@@ -148,8 +148,8 @@ fn word_of_base64(said: &str, at: usize, digits: &[Zeroizing<String>]) -> Option
 #[cfg(test)]
 mod tests {
     use super::*;
-    use base64::engine::general_purpose::{STANDARD, URL_SAFE, URL_SAFE_NO_PAD};
     use base64::Engine;
+    use base64::engine::general_purpose::{STANDARD, URL_SAFE, URL_SAFE_NO_PAD};
 
     fn cut(said: &str, value: &str) -> String {
         without(said, &SecretString::from(value))
@@ -167,11 +167,13 @@ mod tests {
             value.bytes().map(byte).collect()
         };
         let json = serde_json::to_string(value).unwrap();
-        let ascii: String =
-            value.encode_utf16().map(|u| match char::from_u32(u.into()) {
+        let ascii: String = value
+            .encode_utf16()
+            .map(|u| match char::from_u32(u.into()) {
                 Some(c) if c.is_ascii_alphanumeric() => c.to_string(),
                 _ => format!("\\u{u:04x}"),
-            }).collect();
+            })
+            .collect();
         for spelled in [
             value.to_string(),
             percent("", true),
@@ -189,11 +191,20 @@ mod tests {
             URL_SAFE.encode(value),
             URL_SAFE_NO_PAD.encode(value),
             percent_of_base64(&STANDARD.encode(value)),
-            STANDARD.encode(value).as_bytes().chunks(10).map(|c| str::from_utf8(c).unwrap()).collect::<Vec<_>>().join(" "),
+            STANDARD
+                .encode(value)
+                .as_bytes()
+                .chunks(10)
+                .map(|c| str::from_utf8(c).unwrap())
+                .collect::<Vec<_>>()
+                .join(" "),
         ] {
             for (before, after) in [("", ""), ("refused: ", " (28P01)"), ("pw=", "&x=1")] {
                 let shown = cut(&format!("{before}{spelled}{after}"), value);
-                assert!(shown.starts_with(before) && shown.ends_with(after) && shown.contains('…'), "{spelled}: {shown}");
+                assert!(
+                    shown.starts_with(before) && shown.ends_with(after) && shown.contains('…'),
+                    "{spelled}: {shown}"
+                );
                 assert!(shown.chars().count() <= before.len() + after.len() + 3, "{spelled}: {shown}");
             }
         }
