@@ -6,7 +6,7 @@
 use crate::model::{
     Account, Action, Chain, CouldRead, Door, DoorId, DoorKind, Family, Fault, FaultKind, Finding, Fingerprint, Look,
     Outcome, Part, PartKind, Person, PersonId, Phase, Place, PlaceId, Proof, Restored, SecretName, Seen, Step,
-    SystemName, Undo,
+    SystemName, Undeclared, Undo,
 };
 use async_trait::async_trait;
 use futures::stream::BoxStream;
@@ -305,9 +305,18 @@ pub trait Link: Send {
             .because("systems of this kind take no part in rotations"))
     }
 
-    /// Files or paths at this place in which shared secrets are kept. From then on `discover` also asks who could read them, and `check` whether
-    /// everybody can.
+    /// Files or paths at this place in which shared secrets are kept, perhaps none. From then on `discover` also asks who could read them, and `check`
+    /// whether everybody can.
     fn watch(&mut self, _files: Vec<String>) {}
+
+    /// Passwords in files that nobody has declared, and who of those whom the first `discover` after `watch` saw could read them. It takes longer than a
+    /// discovery, so it is asked after containment, by what was the case before; what cannot be told in a few seconds is left out. Changes nothing.
+    ///
+    /// # Errors
+    /// The connection cannot be used any more.
+    async fn undeclared(&mut self) -> Result<Vec<Undeclared>, Fault> {
+        Ok(Vec::new())
+    }
 
     /// Which of those files the accounts of the last `discover` could read. Taken, not copied.
     fn could_read(&mut self) -> Vec<CouldRead> {

@@ -4,10 +4,15 @@ use super::{Halt, Run, guard};
 use crate::connector::{Link, Scope};
 use crate::model::{
     Account, CouldRead, Event, Fault, FaultKind, Finding, FindingKind, MatchRule, Owner, Person, PersonId, Place,
+    Undeclared,
 };
 use crate::roster::Matcher;
 use futures::StreamExt;
+use std::collections::BTreeMap;
 use std::sync::PoisonError;
+
+/// So many files with undeclared passwords are named at a place.
+const UNDECLARED_TOLD: usize = 10;
 
 /// Of a matched account, what concerns the leaver: the account itself if it is theirs, otherwise only their own doors in it.
 /// Nothing if nothing does.
@@ -32,12 +37,42 @@ pub(super) fn concerning(mut account: Account, leaver: &PersonId) -> Option<Acco
 
 /// Of what the accounts of a place could read, what concerns the leaver: `accounts` are those that do.
 pub(super) fn could_read(all: Vec<CouldRead>, accounts: &[Account], leaver: &PersonId) -> Vec<CouldRead> {
-    let theirs = |mut found: CouldRead| {
-        let account = accounts.iter().find(|a| a.place == found.place && a.native_id == found.account)?;
-        found.own = account.owner.person() == Some(leaver);
-        Some(found)
-    };
-    all.into_iter().filter_map(theirs).collect()
+    all.into_iter().filter_map(|found| by_leaver(found, accounts, leaver)).collect()
+}
+
+fn by_leaver(mut found: CouldRead, accounts: &[Account], leaver: &PersonId) -> Option<CouldRead> {
+    let account = accounts.iter().find(|a| a.place == found.place && a.native_id == found.account)?;
+    found.own = account.owner.person() == Some(leaver);
+    Some(found)
+}
+
+/// What a person should know of passwords that nobody declared and that the leaver could read at a place; nothing if there are none.
+pub(super) fn undeclared(
+    all: Vec<Undeclared>,
+    place: &Place,
+    accounts: &[Account],
+    leaver: &PersonId,
+) -> Option<Finding> {
+    let mut files: BTreeMap<String, (String, Vec<CouldRead>)> = BTreeMap::new();
+    for one in all {
+        if let Some(read) = by_leaver(one.read, accounts, leaver) {
+            files.entry(read.file.clone()).or_insert_with(|| (one.holds, Vec::new())).1.push(read);
+        }
+    }
+    let mut told: Vec<String> = Vec::new();
+    for (holds, read) in files.values().take(UNDECLARED_TOLD) {
+        told.push(format!("{holds}: {}", CouldRead::reasons(read, &place.address).join("; ")));
+    }
+    if files.len() > told.len() {
+        told.push(format!("and {} more files", files.len() - told.len()));
+    }
+    (!told.is_empty()).then(|| Finding {
+        kind: FindingKind::NotCovered,
+        place: Some(place.id.clone()),
+        account: None,
+        what: format!("the leaver may know passwords that offboard.yaml does not declare: {}", told.join(" | ")),
+        hint: "declare each under `secrets` in offboard.yaml, then: offboard rotate NAME; or change it by hand".into(),
+    })
 }
 
 /// What records an account; the journal seals its before-image in the same commit.

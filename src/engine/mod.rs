@@ -130,9 +130,8 @@ impl Engine {
     async fn open(&self, connector: &dyn Connector, place: &Place, cx: &Cx) -> Result<Box<dyn Link>, Fault> {
         let _slot = self.opening.acquire().await;
         let mut link = self.in_time(&format!("{}: connecting", place.id), 3, connector.open(place, cx)).await??;
-        let watched = self.files_of_secrets(place);
-        if !watched.is_empty() {
-            link.watch(watched);
+        if !self.secrets.is_empty() {
+            link.watch(self.files_of_secrets(place));
         }
         Ok(link)
     }
@@ -195,6 +194,8 @@ pub struct Run<'a> {
     secrets: Mutex<BTreeMap<DoorId, Values>>,
     /// What other runs of the same person have found, and may have taken away since.
     found_before: Mutex<rotate::Evidence>,
+    /// Places that were searched for passwords that nobody declared.
+    searched: Mutex<BTreeSet<PlaceId>>,
 }
 
 /// The old and the new value of a shared secret, as far as they are known.
@@ -231,6 +232,7 @@ impl<'a> Run<'a> {
             can_wait: false,
             secrets: Mutex::default(),
             found_before: Mutex::default(),
+            searched: Mutex::default(),
         };
         run.unseal_secrets().await?;
         // What an earlier process learned stands in the accounts that it journaled.

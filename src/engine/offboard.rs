@@ -159,7 +159,7 @@ impl Run<'_> {
     /// Looks at every door of these places again, at all of them at once.
     async fn look_at(&self, places: &[Target]) -> Result<(), Halt> {
         let looks = places.iter().map(|(connector, place)| async move {
-            match self.look_again(&**connector, place).await {
+            match self.look_again(&**connector, place, |_| true).await {
                 Err(Halt::Place(fault)) => self.unreached(&place.id, fault).await,
                 other => other,
             }

@@ -1,8 +1,11 @@
 //! One place, from its door to its verdict: open, discover, plan, look before, apply, look after, on one connection.
 
+use super::discover::undeclared;
 use super::{Engine, Halt, Run};
 use crate::connector::{Connector, Cx, Link};
-use crate::model::{Door, Event, Fault, FaultKind, Look, LookAt, Outcome, Place, RunState, Step};
+use crate::model::{
+    Account, Door, DoorState, Event, Fault, FaultKind, Look, LookAt, Outcome, Place, RunState, Step, Undeclared,
+};
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -14,12 +17,22 @@ const LEAVER_INSIDE: jiff::SignedDuration = jiff::SignedDuration::from_hours(1);
 const ROUNDS: u32 = 6;
 /// How long a look before may hold up containment (contain first, prove after).
 const LOOK_BEFORE: Duration = Duration::from_secs(2);
+/// How long a place may search for passwords that nobody declared.
+const UNDECLARED: Duration = Duration::from_secs(6);
 /// A place that has worked for so long gives its slot to the next one and goes on without: one that hangs delays nobody.
 const SLOT: Duration = Duration::from_secs(2);
 /// So many connections are kept open from one pass to the next, at some 64 kB each.
 const KEPT: usize = 64;
 
 impl Engine {
+    /// Passwords that nobody declared, as far as the place tells them in time.
+    pub(super) async fn undeclared(&self, link: &mut dyn Link) -> Vec<Undeclared> {
+        match timeout(UNDECLARED, link.undeclared()).await {
+            Ok(Ok(found)) => found,
+            Ok(Err(_)) | Err(_) => Vec::new(),
+        }
+    }
+
     /// Works in one of the system's slots, and gives it up after [`SLOT`]. What can wait leaves some slots to what cannot.
     pub(super) async fn in_turn<T>(&self, place: &Place, can_wait: bool, work: impl Future<Output = T>) -> T {
         let slot = match self.working.get(&place.system) {
@@ -87,7 +100,8 @@ impl Run<'_> {
             }
             // Contain first, prove after: where there was anything new, the next pass looks.
             if !news {
-                self.look_after(&mut *link, place, &cx).await?;
+                self.look_after(&mut *link, place, |_| true, &cx).await?;
+                self.note_undeclared(&mut *link, place).await?;
             }
             Ok(news)
         };
@@ -99,9 +113,14 @@ impl Run<'_> {
         Ok(news)
     }
 
-    /// Looks at every door of the place again, over a connection of its own.
-    pub(super) async fn look_again(&self, connector: &dyn Connector, place: &Place) -> Result<(), Halt> {
-        if !self.recorder.read(|s| s.doors.values().any(|d| d.door.place == place.id)) {
+    /// Looks at doors of the place again, over a connection of its own.
+    pub(super) async fn look_again(
+        &self,
+        connector: &dyn Connector,
+        place: &Place,
+        which: impl Fn(&DoorState) -> bool,
+    ) -> Result<(), Halt> {
+        if self.doors_at(place, &which).is_empty() {
             return Ok(());
         }
         let cx = self.cx_at(place)?;
@@ -110,13 +129,13 @@ impl Run<'_> {
                 Ok(link) => link,
                 Err(Halt::Place(fault)) => {
                     // Nobody can say any more how these doors stand.
-                    self.looked(self.doors_at(place, |_| true), LookAt::After, |_| Look::unproven(fault.to_string()))
+                    self.looked(self.doors_at(place, &which), LookAt::After, |_| Look::unproven(fault.to_string()))
                         .await?;
                     return Err(Halt::Place(fault));
                 }
                 Err(halt) => return Err(halt),
             };
-            self.look_after(&mut *link, place, &cx).await
+            self.look_after(&mut *link, place, &which, &cx).await
         };
         self.in_turn(place, work).await
     }
@@ -230,8 +249,14 @@ impl Run<'_> {
         }
     }
 
-    async fn look_after(&self, link: &mut dyn Link, place: &Place, cx: &Cx) -> Result<(), Halt> {
-        let doors = self.doors_at(place, |_| true);
+    async fn look_after(
+        &self,
+        link: &mut dyn Link,
+        place: &Place,
+        which: impl Fn(&DoorState) -> bool,
+        cx: &Cx,
+    ) -> Result<(), Halt> {
+        let doors = self.doors_at(place, which);
         if doors.is_empty() {
             return Ok(());
         }
@@ -245,6 +270,19 @@ impl Run<'_> {
         .await
     }
 
+    /// Notes the passwords that nobody declared, once for a place. No door hangs on it: where it cannot be told, the place is none the worse. The
+    /// connection may be broken then; it is not used for anything after this.
+    async fn note_undeclared(&self, link: &mut dyn Link, place: &Place) -> Result<(), Halt> {
+        if !self.searched.lock().unwrap_or_else(PoisonError::into_inner).insert(place.id.clone()) {
+            return Ok(());
+        }
+        let (found, person) = (self.engine.undeclared(link).await, self.person()?);
+        let accounts: Vec<Account> = self
+            .recorder
+            .read(|s| s.accounts.values().map(|(a, _)| a).filter(|a| a.place == place.id).cloned().collect());
+        self.note(undeclared(found, place, &accounts, &person.id).into_iter().collect()).await
+    }
+
     pub(super) async fn looked(
         &self,
         doors: Vec<Door>,
@@ -254,7 +292,7 @@ impl Run<'_> {
         self.recorder.record(looked(doors, at, look)).await
     }
 
-    pub(super) fn doors_at(&self, place: &Place, which: impl Fn(&crate::model::DoorState) -> bool) -> Vec<Door> {
+    pub(super) fn doors_at(&self, place: &Place, which: impl Fn(&DoorState) -> bool) -> Vec<Door> {
         self.recorder.read(|s| {
             s.doors.values().filter(|d| d.door.place == place.id && which(d)).map(|d| d.door.clone()).collect()
         })

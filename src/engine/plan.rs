@@ -1,11 +1,12 @@
 //! From accounts to steps: the playbook says which actions, the connectors say how, the guard says what not.
 
-use super::discover::{concerning, could_read, left_alone};
+use super::discover::{concerning, could_read, left_alone, undeclared};
 use super::rotate::Evidence;
 use super::{Engine, Halt, Run, guard};
 use crate::connector::{Connector, Scope};
 use crate::model::{
-    Account, Action, CouldRead, DoorKind, Fault, Finding, Person, PersonId, Place, RunState, Step, StepId, Verdict,
+    Account, Action, CouldRead, DoorKind, Fault, Finding, Person, PersonId, Place, RunState, Step, StepId, Undeclared,
+    Verdict,
 };
 use crate::playbook::Playbook;
 use futures::StreamExt;
@@ -173,19 +174,20 @@ impl Engine {
                 async move {
                     let mut findings = Vec::new();
                     let mut read = Vec::new();
-                    let found =
-                        self.inventory(&*connector, &place, &scope, &mut findings, &mut read).await.map(|accounts| {
-                            let mut mine = Vec::new();
-                            for mut account in accounts {
-                                self.matcher.assign(&mut account, learned);
-                                news.fetch_or(learned.learn(&account), Ordering::SeqCst);
-                                findings.extend(left_alone(&self.matcher, &account, person));
-                                mine.extend(concerning(account, &person.id));
-                            }
-                            mine
-                        });
+                    let found = self.inventory(&*connector, &place, &scope).await.map(|inventory| {
+                        let mut mine = Vec::new();
+                        findings.extend(inventory.findings);
+                        for mut account in inventory.accounts {
+                            self.matcher.assign(&mut account, learned);
+                            news.fetch_or(learned.learn(&account), Ordering::SeqCst);
+                            findings.extend(left_alone(&self.matcher, &account, person));
+                            mine.extend(concerning(account, &person.id));
+                        }
+                        read = could_read(inventory.could_read, &mine, &person.id);
+                        findings.extend(undeclared(inventory.undeclared, &place, &mine, &person.id));
+                        mine
+                    });
                     let accounts = found.as_deref().unwrap_or_default();
-                    let read = could_read(read, accounts, &person.id);
                     let planned = playbook.map(|p| steps(p, &*connector, accounts, &person.id)).unwrap_or_default();
                     let steps = planned
                         .into_iter()
@@ -220,22 +222,14 @@ impl Engine {
 
     /// Everything one system holds, with its owner.
     pub async fn inventory_of(&self, connector: &dyn Connector, place: &Place) -> Result<Vec<Account>, Fault> {
-        let mut accounts =
-            self.inventory(connector, place, &Scope::Everything, &mut Vec::new(), &mut Vec::new()).await?;
+        let mut accounts = self.inventory(connector, place, &Scope::Everything).await?.accounts;
         for account in &mut accounts {
             self.matcher.assign(account, &self.matcher.nothing_learned());
         }
         Ok(accounts)
     }
 
-    async fn inventory(
-        &self,
-        connector: &dyn Connector,
-        place: &Place,
-        scope: &Scope,
-        findings: &mut Vec<Finding>,
-        read: &mut Vec<CouldRead>,
-    ) -> Result<Vec<Account>, Fault> {
+    async fn inventory(&self, connector: &dyn Connector, place: &Place, scope: &Scope) -> Result<Inventory, Fault> {
         // No witness is ever derived here: nothing is applied.
         let cx = self.cx(vec![0; 32].into());
         let mut link = self.open(connector, place, &cx).await?;
@@ -246,8 +240,15 @@ impl Engine {
                 accounts.push(next?);
             }
         }
-        findings.extend(link.findings());
-        read.extend(link.could_read());
-        Ok(accounts)
+        let (findings, could_read) = (link.findings(), link.could_read());
+        Ok(Inventory { accounts, findings, could_read, undeclared: self.undeclared(&mut *link).await })
     }
+}
+
+/// What a place says of what is sought there.
+struct Inventory {
+    accounts: Vec<Account>,
+    findings: Vec<Finding>,
+    could_read: Vec<CouldRead>,
+    undeclared: Vec<Undeclared>,
 }

@@ -29,7 +29,7 @@ pub use part::{KeptFile, KeptPath, KeyFormat, KeyPart, KeyPath, Part, PartKind, 
 pub use period::Period;
 pub use person::{Fingerprint, Person, PersonId, WorkerStatus};
 pub use run::{Closing, DoorState, PlaceState, RunState, SecretState, StepProgress, StepState, Waiver};
-pub use secret::{CouldRead, KnownTo, Phase, SealedId, SecretName, SecretRef, Seen, SharedSecret, Which};
+pub use secret::{CouldRead, KnownTo, Phase, SealedId, SecretName, SecretRef, Seen, SharedSecret, Undeclared, Which};
 pub use step::{Action, BY_HAND, Chain, Evidence, Outcome, Restored, Step, StepId, Undo};
 pub use sweep::{SweepFinding, SweepKind, SweepPerson, SweepPlace, SweepRequest, SweepSeen, SweepState, SweepVerdict};
 pub use verdict::{Look, Proof, Residual, RunVerdict, Verdict};

@@ -124,6 +124,15 @@ pub struct CouldRead {
     pub root: bool,
 }
 
+/// A password that stands in a file which no shared secret declares, and an account that could read it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Undeclared {
+    /// Who could, and by what.
+    pub read: CouldRead,
+    /// What stands there: the key, and the account's name beside it if there is one. Never a value.
+    pub holds: String,
+}
+
 impl CouldRead {
     /// What [`CouldRead::how`] says where it takes no right of one's own.
     pub const EVERYBODY: &'static str = "everybody there";

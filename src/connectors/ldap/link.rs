@@ -177,9 +177,9 @@ impl DirectoryLink {
         Session::connect(&self.address, &self.shared.trust, self.timeout).await?.bind(dn, password).await
     }
 
-    /// The same at a server of one's choice: every one of a directory answers logins for itself.
-    pub(super) async fn try_login_at(&self, at: &Address, dn: &str, password: &SecretString) -> Result<Reply, Fault> {
-        Session::connect(at, &self.shared.trust, self.timeout).await?.bind(dn, password).await
+    /// A connection at a server of one's choice, on which nobody is logged in: every one of a directory answers logins for itself.
+    pub(super) async fn knock(&self, at: &Address) -> Result<Session, Fault> {
+        Session::connect(at, &self.shared.trust, self.timeout).await
     }
 
     /// The directory's other servers.

@@ -13,7 +13,7 @@ use super::lock::ssha;
 use super::prove::is_true;
 use crate::connector::{Cx, KnownSecret, Taken, Turn};
 use crate::model::{Digest, Door, Fault, FaultKind, Finding, FindingKind, Look, Outcome, Part, Phase, PlaceId, Proof, Seen, Verdict};
-use crate::wire::ldap::{Address, Change, Code, Found, PolicyError, Scope, normal_dn};
+use crate::wire::ldap::{Address, Change, Code, Found, PolicyError, Scope, Session, normal_dn};
 use secrecy::{ExposeSecret, SecretString};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -214,24 +214,26 @@ impl DirectoryLink {
         let try_old = self.failures(account).await != Some(1);
         let mut refused = None;
         if let (Some(old), true) = (&old, try_old) {
+            let (here, mut on) = (self.address().clone(), None);
             let before_it = match &new {
-                Some(new) => matches!(self.attempt(account, new, &what).await?, Attempt::LetIn),
+                Some(new) => matches!(self.attempt_on(&mut on, &here, account, new, &what).await?, Attempt::LetIn),
                 None => false,
             };
-            match self.attempt(account, old, &what).await? {
+            match self.attempt_on(&mut on, &here, account, old, &what).await? {
                 Attempt::LetIn => return Ok(open(format!("{account} logged in with the value that the leaver may know"))),
                 Attempt::Refused(reply) => {
                     // Also takes back the failure that was just counted.
                     let after_it = match &new {
-                        Some(new) => matches!(self.attempt(account, new, &what).await?, Attempt::LetIn),
+                        Some(new) => matches!(self.attempt_on(&mut on, &here, account, new, &what).await?, Attempt::LetIn),
                         None => false,
                     };
                     for at in self.others() {
-                        let found = match self.attempt_at(&at, account, old, &what).await {
+                        let mut on = None;
+                        let found = match self.attempt_on(&mut on, &at, account, old, &what).await {
                             Ok(Attempt::LetIn) => open(format!("{account} logged in at {at} with the value that the leaver may know")),
                             Err(fault) => Look::unproven(format!("{} refuses the old value, {at} cannot be asked: {fault}", self.address())),
                             Ok(Attempt::Refused(_)) => match &new {
-                                Some(new) if matches!(self.attempt_at(&at, account, new, &what).await, Ok(Attempt::LetIn)) => continue,
+                                Some(new) if matches!(self.attempt_on(&mut on, &at, account, new, &what).await, Ok(Attempt::LetIn)) => continue,
                                 _ => Look::unproven(format!("{at} refuses the old value, but nothing shows that the new one gets in there")),
                             },
                         };
@@ -316,7 +318,25 @@ impl DirectoryLink {
     }
 
     async fn attempt_at(&self, at: &Address, account: &str, value: &SecretString, what: &str) -> Result<Attempt, Fault> {
-        let reply = self.try_login_at(at, account, value).await?;
+        self.attempt_on(&mut None, at, account, value, what).await
+    }
+
+    /// On the connection of the try before, if that is still there: whoever binds again begins anew (RFC 4513, section 4), and a handshake costs more than
+    /// the rest.
+    async fn attempt_on(
+        &self,
+        kept: &mut Option<Session>,
+        at: &Address,
+        account: &str,
+        value: &SecretString,
+        what: &str,
+    ) -> Result<Attempt, Fault> {
+        let mut session = match kept.take().and_then(|mut session| (!session.is_closed()).then_some(session)) {
+            Some(session) => session,
+            None => self.knock(at).await?,
+        };
+        let reply = session.bind(account, value).await?;
+        *kept = Some(session);
         match reply.code {
             Code::Success => Ok(Attempt::LetIn),
             Code::InvalidCredentials => {

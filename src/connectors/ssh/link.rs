@@ -3,11 +3,12 @@
 use super::baseline::Baseline;
 use super::discover::{Discovery, MOST_KEYS, Sought, note_writers};
 use super::survey::Survey;
+use super::undeclared::Before;
 use super::uses::Uses;
 use super::{Fleet, HostAt, watched};
 use crate::connector::{Cx, Health, KnownSecret, LastUse, Link, Scope, Taken, Turn};
 use crate::model::{
-    Account, CouldRead, Door, DoorKind, Fault, FaultKind, Finding, FindingKind, Fingerprint, Look, Outcome, Restored, Step, Undo,
+    Account, CouldRead, Door, DoorKind, Fault, FaultKind, Finding, FindingKind, Fingerprint, Look, Outcome, Restored, Step, Undeclared, Undo,
 };
 use crate::wire::reach::{HostPort, Stream};
 pub(super) use crate::wire::shell::quoted;
@@ -23,25 +24,29 @@ use tokio::time::Instant;
 /// The most that one call may answer, in bytes: three times a host full of large key files.
 const MOST: usize = 96 * 1024 * 1024;
 
-/// The script, without comments and indentation: it is sent once a connection.
+/// The script: it is sent once a connection.
 pub(super) fn script() -> &'static str {
     static SCRIPT: OnceLock<String> = OnceLock::new();
     SCRIPT.get_or_init(|| {
-        const PARTS: [&str; 5] = [
+        without_comments(&[
             include_str!("script/common.sh"),
             include_str!("script/tables.sh"),
             include_str!("script/survey.sh"),
             include_str!("script/change.sh"),
             include_str!("script/secret.sh"),
-        ];
-        PARTS
-            .iter()
-            .flat_map(|part| part.lines())
-            .map(str::trim_start)
-            .filter(|line| !line.is_empty() && !line.starts_with('#'))
-            .flat_map(|line| [line, "\n"])
-            .collect()
+        ])
     })
+}
+
+/// Parts of the script without comments and indentation.
+pub(super) fn without_comments(parts: &[&str]) -> String {
+    parts
+        .iter()
+        .flat_map(|part| part.lines())
+        .map(str::trim_start)
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .flat_map(|line| [line, "\n"])
+        .collect()
 }
 
 /// How old a discovery's survey may be for a look to use it, where nothing was done on the link since. What a verdict says is then
@@ -75,11 +80,13 @@ pub(super) struct SshLink {
     /// What the run first saw here, and who could have changed it since.
     baseline: Option<Baseline>,
     findings: Vec<Finding>,
-    /// Files that hold shared secrets, and who could read them.
-    watching: Vec<String>,
+    /// Files that hold shared secrets, if who could read files is asked at all; and who could.
+    watching: Option<Vec<String>>,
     /// Values of shared secrets, for looks.
     pub(super) secrets: Vec<KnownSecret>,
     could_read: Vec<CouldRead>,
+    /// What the first survey knew of who could read what.
+    pub(super) before: Option<Before>,
     /// Until the next call.
     recent: Option<Recent>,
     /// Of the last sweep.
@@ -125,9 +132,10 @@ impl SshLink {
             script,
             baseline,
             findings: Vec::new(),
-            watching: Vec::new(),
+            watching: None,
             secrets: Vec::new(),
             could_read: Vec::new(),
+            before: None,
             recent: None,
             uses: None,
             kept: HashMap::new(),
@@ -261,8 +269,9 @@ impl SshLink {
             keep_new: self.baseline.clone(),
             ..Survey::default()
         };
-        let watching = if sought.everything { Vec::new() } else { self.watching.clone() };
-        let survey = self.call(&format!("{}survey {}", watch(&watching), names.join(" ")), survey).await?;
+        let watching = self.watching.clone().filter(|_| !sought.everything);
+        let watched = watching.as_deref().map(|files| format!("{}WATCHING=1\n", watch(files))).unwrap_or_default();
+        let survey = self.call(&format!("{watched}survey {}", names.join(" ")), survey).await?;
         let read = Instant::now();
         let mut survey = self.complete(survey)?;
         let mut baseline = self.baseline.take().unwrap_or_else(|| Baseline::of(&survey));
@@ -299,9 +308,13 @@ impl SshLink {
             sought: &sought,
             survey: &survey,
             baseline: &baseline,
-            watching: &watching,
+            watching: watching.as_deref().unwrap_or_default(),
         };
         let found = discovery.found();
+        if watching.is_some() {
+            let accounts = found.accounts.iter().map(|account| account.native_id.clone()).collect();
+            self.before.get_or_insert_with(|| Before::of(&survey, accounts));
+        }
         self.findings = found.findings;
         self.could_read = found.could_read;
         self.blobs.extend(survey.blobs.drain());
@@ -313,7 +326,7 @@ impl SshLink {
 #[async_trait]
 impl Link for SshLink {
     async fn check(&mut self) -> Result<Health, Fault> {
-        let call = format!("{}WATCHING=\nhealth", watch(&self.watching));
+        let call = format!("{}WATCHING=\nhealth", watch(self.watching.as_deref().unwrap_or_default()));
         let survey = self.call(&call, Survey::default()).await?;
         let mut health = super::check::health(&self.host, &survey);
         health.findings.extend(survey.watched.open_to_all(&self.host.place));
@@ -359,7 +372,11 @@ impl Link for SshLink {
     }
 
     fn watch(&mut self, files: Vec<String>) {
-        self.watching = files;
+        self.watching = Some(files);
+    }
+
+    async fn undeclared(&mut self) -> Result<Vec<Undeclared>, Fault> {
+        super::undeclared::undeclared(self).await
     }
 
     fn could_read(&mut self) -> Vec<CouldRead> {

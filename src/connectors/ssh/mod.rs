@@ -34,6 +34,7 @@ mod script_tests;
 mod settings;
 mod source;
 mod survey;
+mod undeclared;
 mod uses;
 mod watched;
 

@@ -22,7 +22,7 @@ fn what_was_cut_off_on_its_way_does_not_take_the_place_of_a_file() {
     let (old, new) = ("PGPASSWORD=old-value\n".repeat(20), "PGPASSWORD=new-value\n".repeat(20));
     std::fs::write(&file, &old).unwrap();
     let base64 = STANDARD.encode(&new);
-    let head = format!("secret_put '{}' t0 {} {} <<'END'\n", file.display(), Digest::of(old.as_bytes()), Digest::of(new.as_bytes()));
+    let head = format!("secret_put '{}' t0 0123456789abcdef {} {} <<'END'\n", file.display(), Digest::of(old.as_bytes()), Digest::of(new.as_bytes()));
     for arrived in [0, 4, 76, 200, base64.len() - 4, base64.len() - 1] {
         let said = says(&format!("{head}{}", &base64[..arrived]));
         assert!(said.starts_with("E\tbusy\t") || said.starts_with("E\tfailed\t"), "{arrived}: {said}");

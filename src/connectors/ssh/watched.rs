@@ -251,29 +251,18 @@ pub(super) fn unlisted_groups(survey: &Survey) -> Vec<u32> {
 }
 
 impl Discovery<'_> {
-    fn reader<'s>(&'s self, name: &'s str) -> Option<Reader<'s>> {
-        let (name, unix) = self.survey.accounts.get_key_value(name)?;
-        let is_in = |group: &&Group| group.gid == unix.gid || group.members.iter().any(|member| member == name);
-        let groups: Vec<&Group> =
-            self.survey.groups.iter().chain(&self.survey.other_groups).filter(is_in).collect();
-        let gids = groups.iter().map(|group| group.gid).chain([unix.gid]).collect();
-        Some(Reader { name, uid: unix.uid, groups, gids })
-    }
-
     /// Which of the watched files each of these accounts could read, and by what.
     pub(super) fn could_read(&self, accounts: &[Account], findings: &mut Vec<Finding>) -> Vec<CouldRead> {
         let watched = &self.survey.watched;
+        let readers = Readers { survey: self.survey, watched };
         let mut found = Vec::new();
         for account in accounts {
-            let Some(reader) = self.reader(&account.native_id) else { continue };
-            let root = self.root_by(&reader);
             for file in self.watching {
-                let read = if reader.uid == 0 { Ok(None) } else { self.read_by(&reader, file) };
-                if read.is_err() && root.is_none() {
+                let (read, untold) = readers.could_read(&account.native_id, file);
+                if untold {
                     findings.push(self.untold(file, &account.native_id));
                 }
-                let read = read.unwrap_or_default().map(|how| (how, false));
-                if let Some((how, root)) = read.or_else(|| root.clone().map(|how| (how, true))) {
+                if let Some((how, root)) = read {
                     found.push(CouldRead {
                         place: self.place.id.clone(),
                         account: account.native_id.clone(),
@@ -305,10 +294,36 @@ impl Discovery<'_> {
             "install getfacl there (the package acl); or name who may know the secret under known-to in offboard.yaml",
         )
     }
+}
+
+/// Who could read what: accounts, groups and sudo's rules as a survey has them, and files that were described.
+pub(super) struct Readers<'a> {
+    pub survey: &'a Survey,
+    pub watched: &'a Watched,
+}
+
+impl Readers<'_> {
+    fn reader<'s>(&'s self, name: &'s str) -> Option<Reader<'s>> {
+        let (name, unix) = self.survey.accounts.get_key_value(name)?;
+        let is_in = |group: &&Group| group.gid == unix.gid || group.members.iter().any(|member| member == name);
+        let groups: Vec<&Group> = self.survey.groups.iter().chain(&self.survey.other_groups).filter(is_in).collect();
+        let gids = groups.iter().map(|group| group.gid).chain([unix.gid]).collect();
+        Some(Reader { name, uid: unix.uid, groups, gids })
+    }
+
+    /// By what this account could read the file, and whether that is by becoming root; nothing if it could not. Also whether there is an access list of
+    /// which nobody can tell.
+    pub fn could_read(&self, account: &str, file: &str) -> (Option<(String, bool)>, bool) {
+        let Some(reader) = self.reader(account) else { return (None, false) };
+        let root = self.root_by(&reader);
+        let read = if reader.uid == 0 { Ok(None) } else { self.read_by(&reader, file) };
+        let untold = read.is_err() && root.is_none();
+        (read.unwrap_or_default().map(|how| (how, false)).or(root.map(|how| (how, true))), untold)
+    }
 
     /// By what the account could read the file without being root; an error if nobody can say.
     fn read_by(&self, reader: &Reader, file: &str) -> Result<Option<String>, ()> {
-        let watched = &self.survey.watched;
+        let watched = self.watched;
         let words = |way: Way| match way {
             Way::Owner => Ok("its owner".to_string()),
             Way::Listed => Ok("its access list".to_string()),

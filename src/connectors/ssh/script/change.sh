@@ -352,7 +352,8 @@ strip() (
     while [ $try -lt 20 ]; do
         try=$((try + 1))
         if [ "$PWD" != "${directory:-/}" ] || [ -L "$base" ]; then
-            to=$(settled "$path")
+            settle "$path"
+            to=$settled
             if [ "$to" = "$path" ]; then
                 through_link
                 exit
@@ -493,8 +494,8 @@ why() {
     esac
 }
 
-# settled PATH: the path with those symbolic links followed that root made in directories which only root may write.
-settled() {
+# settle PATH: sets settled to the path with those symbolic links followed that root made in directories which only root may write.
+settle() {
     at=
     IFS=/
     set -f
@@ -508,7 +509,7 @@ settled() {
     done
     unset IFS
     set +f
-    printf '%s' "$at"
+    settled=$at
 }
 
 # through_link: a symbolic link stands on the way to a key file. It is never followed. In the leaver's own account the link is set

@@ -3,16 +3,18 @@
 # A file with a key in it: read, replaced, and the program told. What is secret comes in over standard input and goes out in the answer; it is in
 # no argument and in no environment. Errors: E, how it went, a sentence.
 
-# key_file PATH: goes into the file's directory and opens the file as 3. Sets base. No symbolic link is followed but those that root made where
-# only root may write.
+# key_file PATH: goes into the file's directory and opens the file as 3. Sets base, and opened: what stat(1) says of it. No symbolic link is followed
+# but those that root made where only root may write.
 key_file() {
-    path=$(settled "$1")
+    settle "$1"
+    # shellcheck disable=SC2154 # change.sh sets it
+    path=$settled
     directory=${path%/*} base=${path##*/}
     if [ ! -e "$path" ] && [ ! -L "$path" ]; then
         printf 'E\tmissing\t%s does not exist\n' "$path"
         return 1
     fi
-    if ! cd -P -- "${directory:-/}" 2>/dev/null || [ "$(pwd -P)" != "${directory:-/}" ] || [ -L "$base" ]; then
+    if ! cd -P -- "${directory:-/}" 2>/dev/null || [ "$PWD" != "${directory:-/}" ] || [ -L "$base" ]; then
         printf 'E\trefused\t%s leads through a symbolic link that others may change: name the real file\n' "$path"
         return 1
     fi
@@ -24,22 +26,22 @@ key_file() {
         printf 'E\trefused\t%s cannot be opened\n' "$path"
         return 1
     }
-    opened=$(stat -L -c '%d:%i %u %h %s' /proc/self/fd/3) named=$(stat -c '%d:%i %u %h %s' "./$base")
-    if [ "$opened" != "$named" ]; then
+    facts /proc/self/fd/3 "./$base" .
+    if [ -z "$one" ] || [ "$one" != "$two" ] || [ -L "$base" ]; then
         printf 'E\tbusy\t%s is being replaced by somebody else\n' "$path"
         return 1
     fi
+    opened=$one
     # shellcheck disable=SC2086 # splitting is the point
-    set -- $opened
-    holder=$(stat -c %u .) mode=$(stat -c %a .)
+    set -- $one $three
     if [ "$3" != 1 ]; then
         printf 'E\trefused\t%s has %s names (hard links): the others would keep the old value\n' "$path" "$3"
     elif [ "$4" -gt 1048576 ]; then
         printf 'E\trefused\t%s is larger than 1 MiB\n' "$path"
-    elif [ "$holder" != 0 ] && [ "$holder" != "$2" ]; then
-        printf 'E\trefused\tthe directory of %s belongs to user id %s, neither to root nor to the owner of the file\n' "$path" "$holder"
+    elif [ "$7" != 0 ] && [ "$7" != "$2" ]; then
+        printf 'E\trefused\tthe directory of %s belongs to user id %s, neither to root nor to the owner of the file\n' "$path" "$7"
     else
-        case $mode in
+        case ${10} in
         *[2367])
             printf 'E\trefused\teverybody may write in the directory of %s\n' "$path"
             ;;
@@ -49,41 +51,58 @@ key_file() {
     return 1
 }
 
-# secret_read PATH: the file in base64 (B) and this host's addresses (A), if the file can be replaced.
+# facts ONE TWO THREE: which file each is, its owner, names, size and mode, five words. One program for all: a host is asked this for every file.
+facts() {
+    one='' two='' three=''
+    { read -r one && read -r two && read -r three; } <<END
+$(stat -L -c '%d:%i %u %h %s %a' -- "$@" 2>/dev/null)
+END
+    [ -n "$three" ] || one=''
+}
+
+# secret_read PATH [addresses]: this host's addresses (A), if they are asked for, and the file in base64 (lines between F and Z), if it can be replaced.
 secret_read() (
     key_file "$1" || exit 0
+    fixed=
     for place in . "./$base"; do
-        flags=$(lsattr -d -- "$place" 2>/dev/null | cut -d' ' -f1)
-        case $flags in
-        *[ia]*) ;;
-        *) [ ! -w "$place" ] || continue ;;
-        esac
-        printf 'E\trefused\t%s cannot be replaced: %s\n' "$path" "$(why "$place")"
-        exit 0
+        [ -w "$place" ] || fixed=$place
     done
-    addresses=$(hostname -I 2>/dev/null || ip -o addr show scope global 2>/dev/null | awk '{ sub(/\/.*/, "", $4); print $4 }')
-    printf 'A\t%s\n' "$(one_line "$addresses")"
-    base64 <&3 | sed "s/^/B$TAB/"
+    while read -r flags place; do
+        case $flags in
+        *[ia]*) fixed=$place ;;
+        esac
+    done <<END
+$(lsattr -d -- . "./$base" 2>/dev/null)
+END
+    if [ -n "$fixed" ]; then
+        printf 'E\trefused\t%s cannot be replaced: %s\n' "$path" "$(why "$fixed")"
+        exit 0
+    fi
+    if [ -n "${2-}" ]; then
+        addresses=$(hostname -I 2>/dev/null || ip -o addr show scope global 2>/dev/null | awk '{ sub(/\/.*/, "", $4); print $4 }')
+        printf 'A\t%s\n' "$(one_line "$addresses")"
+    fi
+    echo F
+    base64 <&3 && printf 'Z\t%s\n' "$path"
 )
 
-# secret_put PATH TAG OLD NEW: standard input, base64, takes the place of the file, if that still has the SHA-256 OLD and what takes its place has
-# NEW: a shell takes the end of a connection for the end of what it was sent. Mode, owner, access lists, labels and other attributes are those of the
-# old one. What an earlier put left behind is cleared away first.
+# secret_put PATH TAG NONCE OLD NEW: standard input, base64, takes the place of the file, if that still has the SHA-256 OLD and what takes its place
+# has NEW: a shell takes the end of a connection for the end of what it was sent. Mode, owner, access lists, labels and other attributes are those of
+# the old one. What an earlier put left behind is cleared away first. Nobody may guess NONCE: it is part of the new file's name.
 #
 # The directory may be somebody else's: the new file is worked on as the open file 4, not by its name, behind which they could put a link.
 secret_put() (
-    content=$(cat)
     key_file "$1" || exit 0
-    rm -f -- "./.offboard.$2."*
+    clear_away "$2"
     keep=mode,ownership,xattr
     [ ! -e /sys/fs/selinux/enforce ] || keep=$keep,context
-    fresh=".offboard.$2.$(od -An -N12 -tx1 /dev/urandom | tr -d ' \n')"
+    fresh=".offboard.$2.$3"
     set -C
     if ! { command exec 4>"./$fresh"; } 2>/dev/null; then
         printf 'E\tfailed\t%s could not be written anew, and is as it was: %s\n' "$path" "$(why .)"
         exit 0
     fi
-    if ! said=$({ printf '%s\n' "$content" | base64 -d >&4 &&
+    if ! said=$({ base64 -d >&4 &&
         { cp --attributes-only --preserve="$keep" /proc/self/fd/3 /proc/self/fd/4 2>/dev/null ||
             { chown --reference=/proc/self/fd/3 /proc/self/fd/4 && chmod --reference=/proc/self/fd/3 /proc/self/fd/4; }; }; } 2>&1); then
         rm -f -- "./$fresh"
@@ -91,13 +110,15 @@ secret_put() (
         exit 0
     fi
     sync -d /proc/self/fd/4 2>/dev/null
-    now=$(stat -c '%d:%i %u %h %s' "./$base" 2>/dev/null)
-    sum=$(sha256sum <"./$base" 2>/dev/null)
-    whole=$(sha256sum </proc/self/fd/4 2>/dev/null)
-    if [ "${whole%% *}" != "$4" ] || [ "$(stat -L -c %d:%i /proc/self/fd/4)" != "$(stat -c %d:%i "./$fresh" 2>/dev/null)" ]; then
+    was='' whole=''
+    { read -r was && read -r whole; } <<END
+$(sha256sum <"./$base"; sha256sum </proc/self/fd/4)
+END
+    facts /proc/self/fd/4 "./$fresh" "./$base"
+    if [ "${whole%% *}" != "$5" ] || [ -z "$one" ] || [ "$one" != "$two" ] || [ -L "$fresh" ]; then
         rm -f -- "./$fresh"
         printf 'E\tbusy\twhat was to take the place of %s did not arrive whole, or was changed: the file is as it was\n' "$path"
-    elif [ "$now" != "$opened" ] || [ "${sum%% *}" != "$3" ]; then
+    elif [ "$three" != "$opened" ] || [ "${was%% *}" != "$4" ] || [ -L "$base" ]; then
         rm -f -- "./$fresh"
         printf 'E\tbusy\t%s was changed by somebody else in the meantime\n' "$path"
     elif said=$(mv -fT -- "./$fresh" "./$base" 2>&1); then
@@ -109,10 +130,16 @@ secret_put() (
     fi
 )
 
+# clear_away TAG: what a put that was cut off left behind, if it did.
+clear_away() {
+    set -- "./.offboard.$1."*
+    if [ -e "$1" ] || [ -L "$1" ]; then rm -f -- "$@"; fi
+}
+
 # secret_clean PATH TAG: clears away what a put that was cut off left behind.
 secret_clean() (
     key_file "$1" || exit 0
-    rm -f -- "./.offboard.$2."*
+    clear_away "$2"
     printf 'D\t%s\n' "$path"
 )
 
@@ -139,6 +166,11 @@ ran() (
         cd / && exec "$@" >&6 2>&1 <&5 5<&- 6>&- 7<&-
     ) &
     worker=$!
+    # Most end at once; a child that has ended is noticed when the next one has.
+    for pause in 0.001 0.004 0.01 0.03; do
+        kill -0 $worker 2>/dev/null || break
+        sleep $pause 2>/dev/null || break
+    done
     while kill -0 $worker 2>/dev/null; do
         if [ $waited -ge $((most * 20)) ]; then
             kill -s KILL $worker 2>/dev/null
@@ -150,6 +182,7 @@ ran() (
     done
     wait $worker
     printf 'X\t%s\n' $?
+    [ -s /proc/self/fd/7 ] || exit 0
     said=$(head -c 4000 <&7 | tr -d '\000')
     printf 'O\t%s\n' "$(one_line "$said")"
 )

@@ -1,0 +1,71 @@
+#!/bin/sh
+# shellcheck disable=SC2016,SC2154 # awk's own dollars; TAB, NL and limited come from common.sh
+#
+# Passwords in files. Sent with the one call that asks; everything else of the script is there already.
+
+# One line a file and key: P, key, account's name or nothing, path. Keys and names are made of letters, digits, dots, dashes and underscores alone;
+# a path has neither a tab nor a newline in it, by find's own test. No value is ever printed. An account's name stands before or after its password,
+# so it is told at the end of a file.
+PASSWORDS_AWK='
+function told(    i) {
+    for (i = 1; i <= keys; i++) printf "P\t%s\t%s\t%s\n", key[i], name, path
+    keys = 0
+    name = ""
+}
+# The word at the end of TEXT, without quotes.
+function word(text) {
+    sub(/["'"'"' \t]*$/, "", text)
+    sub(/^.*[^A-Za-z0-9_.-]/, "", text)
+    return substr(text, 1, 64)
+}
+function note(what,    i) {
+    for (i = 1; i <= keys; i++) if (key[i] == what) return
+    if (keys < 4) key[++keys] = what
+}
+FNR == 1 { told(); path = FILENAME; lines = 0 }
+{
+    if (length($0) > 4000 || ++lines > 2000 || /^[ \t]*([#;]|\/\/)/) next
+    at = match($0, /[:=]/)
+    if (path ~ /\/\.?pgpass(\.conf)?$/ && split($0, part, ":") == 5 && part[5] != "") {
+        note("password")
+        if (part[4] ~ /^[A-Za-z_][A-Za-z0-9_.-]*$/) name = substr(part[4], 1, 32)
+        next
+    }
+    if (match($0, /[a-z0-9+]+:\/\/[A-Za-z_][A-Za-z0-9_.-]*:[^@\/ \t]+@/)) {
+        url = substr($0, RSTART, RLENGTH)
+        value = url
+        sub(/^[^:]*:\/\/[^:]*:/, "", value)
+        if (value ~ /^[$<{%]/) next
+        note(at < RSTART && word(substr($0, 1, at - 1)) != "" ? word(substr($0, 1, at - 1)) : "address")
+        # Of the web, what stands there may be the token itself.
+        if (url !~ /^https?:/) {
+            sub(/^[^:]*:\/\//, "", url)
+            sub(/:.*/, "", url)
+            name = substr(url, 1, 32)
+        }
+        next
+    }
+    if (!at) next
+    left = word(substr($0, 1, at - 1))
+    value = substr($0, at + 1)
+    gsub(/^["'"'"' \t]+|[]}"'"'"', \t\r]+$/, "", value)
+    what = tolower(left)
+    if (what ~ /(password|passwd|passphrase|secret|token|api[_-]?key)$/) {
+        # A reference, a path, a switch or a sentence is no password.
+        if (length(value) < 6 || value ~ /[ \t]/ || value ~ /^[$<{%*&!(\/~]/ || tolower(value) ~ /^(false|disabled|enabled|required|optional|prompt|changeme)$/) next
+        note(left)
+    } else if (what ~ /user(name)?$/ && value ~ /^[A-Za-z_][A-Za-z0-9_.-]*$/ && length(value) <= 32) name = value
+}
+END { told() }'
+
+# undeclared: ends with Z, also where it was cut short.
+undeclared() {
+    set --
+    for folder in /etc /opt /srv /var/www /usr/local/etc /root /home; do
+        [ ! -d "$folder" ] || set -- "$@" "$folder"
+    done
+    limited 4 find "$@" -xdev -maxdepth 6 -type f -size -129 ! -path "*$TAB*" ! -path "*$NL*" \( -name '*.env' -o -name '.env*' -o -name '*.ini' -o \
+        -name '*.conf' -o -name '*.cnf' -o -name '*.cfg' -o -name '*.yml' -o -name '*.yaml' -o -name '*.properties' -o -name '*.json' -o \
+        -name '*.toml' -o -name .pgpass -o -name credentials \) -exec awk "$PASSWORDS_AWK" {} + 2>/dev/null </dev/null | head -n 1000
+    echo "Z${TAB}undeclared"
+}
