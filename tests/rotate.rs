@@ -28,6 +28,8 @@ mod kept;
 mod overlap;
 #[path = "rotate/parts.rs"]
 mod parts;
+#[path = "rotate/static_role.rs"]
+mod static_role;
 
 use lab::{Lab, LabPerson, LabService};
 use office::{Done, Office, all_shut, doors};

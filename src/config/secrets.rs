@@ -39,10 +39,17 @@ pub fn check(file: &File, document: &yaml::Document, mistakes: &mut Vec<Mistake>
             );
         }
         let source = &secret.source;
-        let kind =
-            if source.account.is_none() && source.file.is_some() { PartKind::SourceFile } else { PartKind::Source };
+        let kind = match (&source.account, &source.file, &source.setter) {
+            (None, Some(_), _) => PartKind::SourceFile,
+            (_, _, Some(_)) => PartKind::Checked,
+            _ => PartKind::Source,
+        };
         participant(file, document, &source.system, kind, &at(name, &["source", "system"]), mistakes);
         shape::source(document, source, &|key| at(name, &["source", key]), mistakes);
+        if let Some(setter) = &source.setter {
+            participant(file, document, &setter.system, PartKind::Setter, &at(name, &["source", "setter", "system"]), mistakes);
+            shape::setter(document, source, setter, &|key| at(name, &["source", "setter", key]), mistakes);
+        }
         // What the source is there: an account, or the file of a program.
         let object = source.account.as_ref().or(source.file.as_ref()).cloned().unwrap_or_default();
         let path = at(name, &["source", if source.account.is_some() { "account" } else { "file" }]);
@@ -145,7 +152,8 @@ pub fn check(file: &File, document: &yaml::Document, mistakes: &mut Vec<Mistake>
         if source.file.is_some() {
             keys.insert(account, path);
         }
-        if secret.consumers.is_empty() {
+        // What a setter sets can be read where it is set.
+        if secret.consumers.is_empty() && source.setter.is_none() {
             mistakes.push(
                 document
                     .error(&at(name, &["consumers"]), "a secret without a consumer", "at least one belongs here")
@@ -215,6 +223,8 @@ fn participant(
     let (word, rotates) = match kind {
         PartKind::Source => ("the source", "a source"),
         PartKind::Former => ("the source with an `alternate`", "such a source"),
+        PartKind::Checked => ("the source with a `setter`", "such a source"),
+        PartKind::Setter => ("the setter", "setters"),
         PartKind::SourceFile => ("the source", "a source that is a file"),
         PartKind::Consumer => ("a consumer", "consumers"),
         PartKind::ConsumerPath => ("a consumer with a path", "consumers with a path"),
@@ -288,6 +298,10 @@ pub fn places(file: &File, document: &yaml::Document, connectors: &[Arc<dyn Conn
         let spot = |key| at(&name.0, &["source", key]);
         if source.file.is_none() || source.place.is_some() {
             mistakes.extend(which(source.place.as_ref(), &source.system, &spot("place"), &spot("system")));
+        }
+        if let Some(setter) = &source.setter {
+            let spot = |key| at(&name.0, &["source", "setter", key]);
+            mistakes.extend(which(setter.place.as_ref(), &setter.system, &spot("place"), &spot("system")));
         }
         let tells = connectors.iter().any(|c| c.shows_logins() && c.places().iter().any(|p| p.system == source.system));
         for (item, consumer) in secret.consumers.iter().enumerate() {

@@ -8,7 +8,10 @@
 //! Each turn is a journaled step. After a crash the same chain is walked again with the same values: what is done is not done again, what was
 //! begun is. A turn that fails ends this secret's chain and no other's; the playbook's deadline says how long it is tried again.
 //!
-//! A waived step takes its participant out: the rotation goes on without that consumer, or, at the source, not at all.
+//! Where something else sets the account's password (a static role of a Vault), that takes part as the *setter*: it says the value at `create`, its `set` comes
+//! before the source's, and what it has set is sealed at once. Nobody can seal it before.
+//!
+//! A waived step takes its participant out: the rotation goes on without that consumer, or, at the source or its setter, not at all.
 //!
 //! A run may also be about a secret alone, though nobody leaves: then this is all of it. However many runs want to rotate one secret, one does
 //! at a time.
@@ -18,6 +21,7 @@ mod alone;
 mod chain;
 mod health;
 mod links;
+mod setter;
 
 pub(super) use all::Rotations;
 pub use alone::{DraftRotation, rotation_playbook};
@@ -33,6 +37,7 @@ use crate::model::{
 };
 use crate::playbook::Playbook;
 use jiff::Timestamp;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -54,6 +59,8 @@ pub(super) struct Rotation {
     source: Participant,
     /// Where two accounts alternate: the one that programs leave.
     former: Option<Participant>,
+    /// What sets the source's password, where that is not the source.
+    setter: Option<Participant>,
     consumers: Vec<Participant>,
     /// For how long after `set` the `finish` waits.
     overlap: Option<Period>,
@@ -65,7 +72,10 @@ impl Participant {
     /// For people.
     fn name(&self) -> String {
         match &self.part {
-            Part::Source { account } | Part::Former { account } => format!("{account} at {}", self.place.id),
+            Part::Source { account } | Part::Former { account } | Part::Checked { account } => {
+                format!("{account} at {}", self.place.id)
+            }
+            Part::Setter(role) => format!("{} at {}", role.path, self.place.id),
             Part::SourceFile(kept) | Part::Consumer(kept) => format!("{} at {}", kept.file, self.place.id),
             Part::ConsumerPath(kept) => format!("{} at {}", kept.path, self.place.id),
         }
@@ -79,14 +89,14 @@ impl Rotation {
     }
 
     fn everybody(&self) -> impl Iterator<Item = &Participant> {
-        self.checking().chain(&self.consumers)
+        self.setter.iter().chain(self.checking()).chain(&self.consumers)
     }
 
-    /// By number: the consumers in their order, the source, and the other account where two alternate.
+    /// By number: the consumers in their order, the source, and the other account where two alternate, or the setter where there is one.
     fn numbered(&self, index: usize) -> &Participant {
-        match (self.consumers.get(index), &self.former) {
+        match (self.consumers.get(index), self.former.as_ref().or(self.setter.as_ref())) {
             (Some(consumer), _) => consumer,
-            (None, Some(former)) if index > self.consumers.len() => former,
+            (None, Some(other)) if index > self.consumers.len() => other,
             (None, _) => &self.source,
         }
     }
@@ -127,7 +137,7 @@ impl Rotation {
     fn keeps(&self, participant: &Participant) -> DoorId {
         let (old, new) = self.old_and_new();
         match participant.part {
-            Part::Source { .. } | Part::SourceFile(_) => new,
+            Part::Source { .. } | Part::Checked { .. } | Part::Setter(_) | Part::SourceFile(_) => new,
             Part::Former { .. } => old,
             Part::Consumer(_) | Part::ConsumerPath(_) => old.min(new),
         }
@@ -202,14 +212,15 @@ impl Rotation {
         self.doors(leaver).into_iter().map(account).collect()
     }
 
-    /// Whether the source has begun to take the new value.
+    /// Whether the source has begun to take the new value, or its setter to set it.
     fn is_begun(&self, state: &RunState) -> bool {
-        state.step(&self.step(&self.source, Phase::Set).id).is_some_and(|s| s.attempts > 0)
+        let begun = |p| state.step(&self.step(p, Phase::Set).id).is_some_and(|s| s.attempts > 0);
+        self.setter.iter().chain([&self.source]).any(begun)
     }
 
-    /// The first turn that is still to be taken, phase by phase; nobody's if the source was given up.
+    /// The first turn that is still to be taken, phase by phase; nobody's if the source or its setter was given up.
     fn left(&self, state: &RunState, phases: &[Phase]) -> Option<(Phase, &Participant)> {
-        if self.is_waived(state, &self.source) {
+        if self.setter.iter().chain([&self.source]).any(|p| self.is_waived(state, p)) {
             return None;
         }
         let taking_part = || self.everybody().filter(|p| !self.is_waived(state, p));
@@ -223,7 +234,7 @@ impl Rotation {
 }
 
 /// The first turn that is still to be taken in a rotation that has begun to set the new value. By the record alone: the secret may be gone from
-/// the configuration. Whoever was given up takes no part, and nobody does if that is the source.
+/// the configuration. Whoever was given up takes no part, and nobody does if that is the source or its setter.
 fn half_rotated(state: &RunState) -> Option<String> {
     let doors = state.secrets.keys().filter_map(|id| state.doors.get(id));
     doors.map(|d| &d.door).find_map(|door| half_rotated_at(state, door))
@@ -242,9 +253,11 @@ fn half_rotated_at(state: &RunState, door: &Door) -> Option<String> {
         )
     };
     let source = (&door.place, door.account.as_str(), "");
+    // A consumer has a key, and of two accounts that alternate both are at one place: what is left is the setter.
+    let sets = |who: &(&PlaceId, &str, &str)| *who == source || (who.2.is_empty() && *who.0 != door.place);
     let gone: Vec<_> = turns().filter(|(.., s)| s.waived.is_some()).map(|(who, ..)| who).collect();
-    let begun = turns().any(|(who, phase, s)| who == source && phase == Phase::Set.to_string() && s.attempts > 0);
-    if !begun || gone.contains(&source) {
+    let begun = turns().any(|(who, phase, s)| sets(&who) && phase == Phase::Set.to_string() && s.attempts > 0);
+    if !begun || gone.iter().any(sets) {
         return None;
     }
     let takes_part = turns().map(|(who, ..)| who).filter(|who| !gone.contains(who)).collect::<Vec<_>>();
@@ -261,7 +274,7 @@ struct Kept<'a> {
     /// The place; nothing where the system has but one.
     place: Option<&'a str>,
     /// The file or path.
-    what: &'a str,
+    what: Cow<'a, str>,
 }
 
 impl Kept<'_> {
@@ -272,12 +285,20 @@ impl Kept<'_> {
     }
 }
 
-/// The files on hosts, and the paths, in which the secret is kept: its source's, and its consumers'.
+/// The files on hosts, and the paths, in which the secret is kept: its source's, its setter's, and its consumers'.
 fn kept(secret: &SharedSecret) -> impl Iterator<Item = Kept<'_>> {
-    let source = (&secret.source.system, secret.source.place.as_deref(), secret.source.file.as_deref());
-    let consumers =
-        secret.consumers.iter().map(|c| (&c.system, c.place.as_deref(), c.file.as_deref().or(c.path.as_deref())));
-    std::iter::once(source)
+    let source = &secret.source;
+    let file = (&source.system, source.place.as_deref(), source.file.as_deref().map(Cow::Borrowed));
+    let setter = source.setter.as_ref().zip(source.account.as_deref()).map(|(setter, account)| {
+        let role = setter.static_role(account);
+        (&setter.system, setter.place.as_deref(), role.map(|role| Cow::Owned(role.credentials())))
+    });
+    let consumers = secret.consumers.iter().map(|c| {
+        let what = c.file.as_deref().or(c.path.as_deref());
+        (&c.system, c.place.as_deref(), what.map(Cow::Borrowed))
+    });
+    std::iter::once(file)
+        .chain(setter)
         .chain(consumers)
         .filter_map(|(system, place, what)| Some(Kept { system, place, what: what? }))
 }
@@ -373,19 +394,30 @@ impl Engine {
             }
             (first, _) => (checking(first)?, None),
         };
+        let setter = match (&secret.source.setter, &secret.source.account) {
+            (Some(setter), Some(account)) => {
+                let role = setter.static_role(account).ok_or_else(no_part)?;
+                Some(at(&setter.system, setter.place.as_ref(), Part::Setter(role))?)
+            }
+            _ => None,
+        };
         let users: Vec<String> = secret.source.account.iter().chain(&secret.source.alternate).cloned().collect();
         let consumers = secret.consumers.iter().map(|c| {
             let mut part = c.part().ok_or_else(no_part)?;
             match &mut part {
                 Part::Consumer(kept) => kept.users.clone_from(&users),
                 Part::ConsumerPath(kept) => kept.users.clone_from(&users),
-                Part::Source { .. } | Part::Former { .. } | Part::SourceFile(_) => {}
+                Part::Source { .. }
+                | Part::Former { .. }
+                | Part::Checked { .. }
+                | Part::Setter(_)
+                | Part::SourceFile(_) => {}
             }
             at(&c.system, c.place.as_ref(), part)
         });
         let (consumers, overlap) = (consumers.collect::<Result<_, Fault>>()?, secret.overlap);
         let one_by_one = secret.one_by_one;
-        Ok(Rotation { name: name.clone(), why, source, former, consumers, overlap, one_by_one })
+        Ok(Rotation { name: name.clone(), why, source, former, setter, consumers, overlap, one_by_one })
     }
 
     /// The accounts and steps of the secrets that `person` may know, for a draft: place, account, and steps with their stage.

@@ -25,7 +25,9 @@ pub use fault::{Fault, FaultKind};
 pub use finding::{Finding, FindingKind};
 pub use health::{Asker, HealthChecks, HttpCheck, TcpCheck};
 pub use mail::MailAddress;
-pub use part::{KeptFile, KeptPath, KeyFormat, KeyPart, KeyPath, Part, PartKind, SecretConsumer, SecretSource};
+pub use part::{
+    KeptFile, KeptPath, KeyFormat, KeyPart, KeyPath, Part, PartKind, SecretConsumer, SecretSetter, SecretSource, StaticRole,
+};
 pub use period::Period;
 pub use person::{Fingerprint, Person, PersonId, WorkerStatus};
 pub use run::{Closing, DoorState, PlaceState, RunState, SecretState, StepProgress, StepState, Waiver};

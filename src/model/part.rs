@@ -22,6 +22,9 @@ pub struct SecretSource {
     /// password that nobody knows. So both of them always have one that no leaver can know, and no login ever fails in between.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alternate: Option<String>,
+    /// What sets the account's password, where programs are given it by a Vault: then the Vault is asked to change it, and here it is proved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub setter: Option<SecretSetter>,
     /// A file that the program which checks the value reads it from: an absolute path on the host. Not with `account`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
@@ -41,6 +44,19 @@ pub struct SecretSource {
     /// the program refuses it. It is how the old value is proved dead. A list, no shell.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub probe: Vec<String>,
+}
+
+/// What chooses and sets the password of an account: a static role of a Vault's database engine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct SecretSetter {
+    /// The system, by its name in this file.
+    pub system: SystemName,
+    /// The server and namespace, as the system names it; needed where it has more than one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<String>,
+    /// The static role, as `bao read` takes it: `database/static-roles/portal`. Its `username` has to be the source's `account`.
+    pub static_role: String,
 }
 
 /// Where a program that logs in with the value reads it: a key of a file on a host, or of a path in a system that keeps secrets.
@@ -213,6 +229,44 @@ impl KeptPath {
     }
 }
 
+/// A static role of a Vault's database engine: the Vault sets the password of one account of a database, and tells it to programs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StaticRole {
+    /// As the Vault calls it: `database/static-roles/portal`.
+    pub path: String,
+    /// Where the engine is mounted: `database`.
+    pub mount: String,
+    /// The role's name there.
+    pub name: String,
+    /// The account whose password it sets.
+    pub account: String,
+}
+
+impl StaticRole {
+    /// The static role at a path, that sets the password of `account`; nothing if the path is none of a static role.
+    pub fn new(path: &str, account: &str) -> Option<Self> {
+        let (mount, name) = path.split_once("/static-roles/")?;
+        let odd = |part: &str| part.is_empty() || part == "." || part == ".." || part.contains(char::is_control);
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        (!mount.split('/').any(odd) && !odd(name) && name.chars().all(plain)).then(|| Self {
+            path: path.to_string(),
+            mount: mount.to_string(),
+            name: name.to_string(),
+            account: account.to_string(),
+        })
+    }
+
+    /// Where programs read the password.
+    pub fn credentials(&self) -> String {
+        format!("{}/static-creds/{}", self.mount, self.name)
+    }
+
+    /// What makes the Vault set a new one.
+    pub fn rotation(&self) -> String {
+        format!("{}/rotate-role/{}", self.mount, self.name)
+    }
+}
+
 /// What a participant of a rotation is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -221,6 +275,10 @@ pub enum PartKind {
     Source,
     /// The same, where two accounts alternate.
     Former,
+    /// It checks the value of an account that a setter sets.
+    Checked,
+    /// It chooses the value, and sets it where that is checked.
+    Setter,
     /// It checks a value that it reads from a file.
     SourceFile,
     /// It logs in with the value, which it reads from a file.
@@ -242,6 +300,13 @@ pub enum Part {
         /// As the system calls it.
         account: String,
     },
+    /// The account whose password the secret is, where a setter sets it: here it is looked at and tried, and never set.
+    Checked {
+        /// As the system calls it.
+        account: String,
+    },
+    /// What sets the password of that account.
+    Setter(StaticRole),
     /// The file from which the program that checks the value reads it.
     SourceFile(KeptFile),
     /// The program that logs in with it, and its file.
@@ -256,6 +321,8 @@ impl Part {
         match self {
             Self::Source { .. } => PartKind::Source,
             Self::Former { .. } => PartKind::Former,
+            Self::Checked { .. } => PartKind::Checked,
+            Self::Setter(_) => PartKind::Setter,
             Self::SourceFile(_) => PartKind::SourceFile,
             Self::Consumer(_) => PartKind::Consumer,
             Self::ConsumerPath(_) => PartKind::ConsumerPath,
@@ -266,17 +333,18 @@ impl Part {
     /// be told from others.
     pub fn object(&self) -> (&str, String) {
         match self {
-            Self::Source { account } | Self::Former { account } => (account, String::new()),
+            Self::Source { account } | Self::Former { account } | Self::Checked { account } => (account, String::new()),
+            Self::Setter(role) => (&role.path, String::new()),
             Self::SourceFile(kept) => (&kept.file, String::new()),
             Self::Consumer(kept) => (&kept.file, kept.key.to_string()),
             Self::ConsumerPath(kept) => (&kept.path, kept.key.to_string()),
         }
     }
 
-    /// How one sees that the program works; an account has none.
+    /// How one sees that the program works; an account has none, and neither has what sets its password.
     pub fn health(&self) -> Option<&HealthChecks> {
         match self {
-            Self::Source { .. } | Self::Former { .. } => None,
+            Self::Source { .. } | Self::Former { .. } | Self::Checked { .. } | Self::Setter(_) => None,
             Self::SourceFile(kept) | Self::Consumer(kept) => Some(&kept.health),
             Self::ConsumerPath(kept) => Some(&kept.health),
         }
@@ -287,6 +355,7 @@ impl SecretSource {
     /// What it is; nothing if it is neither an account nor a whole file, which is a mistake in `offboard.yaml`.
     pub fn part(&self) -> Option<Part> {
         match (&self.account, &self.file, &self.key) {
+            (Some(account), None, None) if self.setter.is_some() => Some(Part::Checked { account: account.clone() }),
             (Some(account), None, None) => Some(Part::Source { account: account.clone() }),
             (None, Some(file), Some(key)) => Some(Part::SourceFile(KeptFile {
                 file: file.clone(),
@@ -301,6 +370,13 @@ impl SecretSource {
             })),
             _ => None,
         }
+    }
+}
+
+impl SecretSetter {
+    /// What sets the password of `account`; nothing if `static-role` leads to no static role, which is a mistake in `offboard.yaml`.
+    pub fn static_role(&self, account: &str) -> Option<StaticRole> {
+        StaticRole::new(&self.static_role, account)
     }
 }
 
@@ -330,6 +406,36 @@ impl SecretConsumer {
                 from,
             })),
             _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::StaticRole;
+
+    #[test]
+    fn a_static_role_is_told_from_other_paths() {
+        let role = StaticRole::new("corp/db/static-roles/portal-1", "portal").unwrap();
+        assert_eq!((role.mount.as_str(), role.name.as_str(), role.account.as_str()), ("corp/db", "portal-1", "portal"));
+        assert_eq!((role.credentials().as_str(), role.rotation().as_str()), ("corp/db/static-creds/portal-1", "corp/db/rotate-role/portal-1"));
+        for path in [
+            "",
+            "database",
+            "database/static-creds/portal",
+            "/static-roles/portal",
+            "static-roles/portal",
+            "database/static-roles/",
+            "database/static-roles/a/b",
+            "database/static-roles/..",
+            "../static-roles/portal",
+            "database//static-roles/portal",
+            "database/static-roles/$(id)",
+            "database/static-roles/a\nb",
+            "database/static-roles/a?b=c",
+            "database/static-roles/x/static-roles/portal",
+        ] {
+            assert_eq!(StaticRole::new(path, "portal"), None, "{path}");
         }
     }
 }

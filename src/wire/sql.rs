@@ -188,13 +188,19 @@ pub fn identifier(name: &str) -> String {
 /// 7677). A server that is given one stores it as it is, so the password never reaches a statement or a log. The password must be
 /// ASCII: then SASLprep (RFC 4013) leaves it as it is.
 pub fn scram_verifier(password: &SecretString, salt: &[u8]) -> String {
+    // What the server itself uses, and RFC 7677's least. The password is random: more rounds would add nothing.
+    const ITERATIONS: u32 = 4096;
+    scram_verifier_like(password, salt, ITERATIONS)
+}
+
+/// The same with as many iterations as somebody else has taken: whether a stored verifier is that of a known password shows when it is made
+/// again from its own salt (RFC 5803).
+pub fn scram_verifier_like(password: &SecretString, salt: &[u8], iterations: u32) -> String {
     use base64::{Engine, engine::general_purpose::STANDARD};
     use hmac::{Hmac, KeyInit, Mac};
     use sha2::{Digest, Sha256};
-    // What the server itself uses, and RFC 7677's least. The password is random: more rounds would add nothing.
-    const ITERATIONS: u32 = 4096;
     let mut salted = zeroize::Zeroizing::new([0u8; 32]);
-    pbkdf2::pbkdf2_hmac::<Sha256>(password.expose_secret().as_bytes(), salt, ITERATIONS, salted.as_mut());
+    pbkdf2::pbkdf2_hmac::<Sha256>(password.expose_secret().as_bytes(), salt, iterations, salted.as_mut());
     let key = |label: &[u8]| {
         let mut mac = Hmac::<Sha256>::new_from_slice(salted.as_ref()).expect("HMAC takes a key of any length");
         mac.update(label);
@@ -202,7 +208,7 @@ pub fn scram_verifier(password: &SecretString, salt: &[u8]) -> String {
     };
     let stored_key = Sha256::digest(key(b"Client Key"));
     format!(
-        "SCRAM-SHA-256${ITERATIONS}:{}${}:{}",
+        "SCRAM-SHA-256${iterations}:{}${}:{}",
         STANDARD.encode(salt),
         STANDARD.encode(stored_key),
         STANDARD.encode(key(b"Server Key"))

@@ -1,7 +1,9 @@
 //! What stands in the source or in a consumer of a secret by itself.
 
 use super::Path;
-use crate::model::{Asker, HealthChecks, KeptFile, KeyFormat, KeyPath, Part, SecretConsumer, SecretSource};
+use crate::model::{
+    Asker, HealthChecks, KeptFile, KeyFormat, KeyPath, Part, SecretConsumer, SecretSetter, SecretSource,
+};
 use crate::source::{Mistake, yaml};
 use crate::wire::reach::{HostPort, Url};
 
@@ -62,6 +64,28 @@ pub fn source(document: &yaml::Document, source: &SecretSource, spot: Spot, mist
             }
             _ => mistakes.push(document.error(&spot("key"), "a file without a key", "`key` belongs here")),
         },
+    }
+}
+
+/// Every mistake in what sets the source's password.
+pub fn setter(
+    document: &yaml::Document,
+    source: &SecretSource,
+    setter: &SecretSetter,
+    spot: Spot,
+    mistakes: &mut Vec<Mistake>,
+) {
+    if source.account.is_none() {
+        let title = "a setter sets the password of an account";
+        mistakes.push(document.error(&spot("system"), title, "`account` belongs beside it, without `file`"));
+    }
+    if source.alternate.is_some() {
+        let title = "a setter sets the password of one account";
+        mistakes.push(document.error(&spot("system"), title, "not with an `alternate`"));
+    }
+    if setter.static_role(source.account.as_deref().unwrap_or_default()).is_none() {
+        let title = "that is no static role";
+        mistakes.push(document.error(&spot("static-role"), title, "such as `database/static-roles/portal`"));
     }
 }
 

@@ -27,6 +27,7 @@ mod restore;
 mod role;
 mod rotate;
 mod settings;
+mod stored;
 
 use crate::connector::{Connector, Cx, Link, Manifest};
 use crate::connectors::database::{self, Control};
@@ -54,7 +55,7 @@ pub static MANIFEST: Manifest = Manifest {
         (DoorKind::Membership, Proof::ReadBack),
         (DoorKind::SharedSecret, Proof::Refused),
     ],
-    rotates: &[PartKind::Source, PartKind::Former],
+    rotates: &[PartKind::Source, PartKind::Former, PartKind::Checked],
     privileges: &[
         "SUPERUSER; or CREATEROLE (from PostgreSQL 16 on also ADMIN OPTION on every role that is to be disabled or revoked) and membership in pg_signal_backend",
         "membership in pg_read_all_stats, to see where sessions come from and which of them came in by SET ROLE",

@@ -6,14 +6,18 @@
 //!
 //! Nothing here writes over a value that somebody else has set since `create`: what is stored is compared first, under an advisory lock
 //! that two turns of one role cannot hold at once.
+//!
+//! Where a setter sets the password, such as a static role of a Vault, nothing here sets one: what is stored is compared with the value that the
+//! setter says, and the rest is as ever.
 
 use super::apply::{alter, grant_for_alter};
 use super::link::PgLink;
 use super::look::{can_be_sent, listed, open, shut};
 use super::role::{self, Role};
+use super::stored::{self, Stored};
 use crate::connector::{Cx, KnownSecret, Taken, Turn};
-use crate::model::{Door, Fault, FaultKind, Finding, FindingKind, Look, Outcome, Part, Phase, PlaceId, Proof, Seen};
-use crate::wire::sql::{Failure, Session, Value, identifier, scram_verifier};
+use crate::model::{Door, Fault, FaultKind, Finding, FindingKind, Look, Outcome, Part, Phase, Proof, Seen};
+use crate::wire::sql::{Failure, Session, Value, identifier};
 use secrecy::SecretString;
 use serde::Deserialize;
 use std::collections::BTreeSet;
@@ -29,10 +33,9 @@ const FRESH: (Duration, Duration) = (Duration::from_secs(10), Duration::from_mil
 
 /// See [`crate::connector::Link::rotate`].
 pub async fn rotate(link: &mut PgLink, turn: &Turn<'_>, cx: &Cx) -> Result<Taken, Fault> {
-    let (account, former) = match turn.part {
-        Part::Source { account } => (account, false),
-        Part::Former { account } => (account, true),
-        Part::SourceFile(_) | Part::Consumer(_) | Part::ConsumerPath(_) => {
+    let account = match turn.part {
+        Part::Source { account } | Part::Former { account } | Part::Checked { account } => account,
+        Part::Setter(_) | Part::SourceFile(_) | Part::Consumer(_) | Part::ConsumerPath(_) => {
             return Err(Fault::new(FaultKind::Misconfigured, link.what(format!("{} a file or a path", turn.phase)))
                 .because("a PostgreSQL role can be the source of a secret, nothing else"));
         }
@@ -49,7 +52,7 @@ pub async fn rotate(link: &mut PgLink, turn: &Turn<'_>, cx: &Cx) -> Result<Taken
             .because("our role may not see whether a stored password was changed")
             .hint(format!("GRANT SELECT (oid, rolpassword) ON pg_authid TO {us}; then: offboard resume")));
     }
-    let stored = stored(link, account, turn.new, cx).await.map_err(|f| f.into_fault(link.what(&cannot)))?;
+    let stored = stored::stored(link, account, None, cx).await.map_err(|f| f.into_fault(link.what(&cannot)))?;
     let Some(stored) = stored else {
         return Err(Fault::new(FaultKind::Misconfigured, link.what(&cannot))
             .because("there is no such role")
@@ -62,7 +65,7 @@ pub async fn rotate(link: &mut PgLink, turn: &Turn<'_>, cx: &Cx) -> Result<Taken
     }
     let oid = stored.oid;
     lock(link, oid, &cannot).await?;
-    let taken = locked(link, account, oid, former, cannot, turn, cx).await;
+    let taken = locked(link, account, oid, cannot, turn, cx).await;
     unlock(link, oid).await;
     taken
 }
@@ -72,18 +75,18 @@ async fn locked(
     link: &mut PgLink,
     account: &str,
     oid: i64,
-    former: bool,
     cannot: String,
     turn: &Turn<'_>,
     cx: &Cx,
 ) -> Result<Taken, Fault> {
-    let stored = stored(link, account, turn.new, cx).await.map_err(|f| f.into_fault(link.what(&cannot)))?;
+    let stored = stored_now(link, account, turn, cx).await.map_err(|f| f.into_fault(link.what(&cannot)))?;
     let Some(stored) = stored.filter(|stored| stored.oid == oid) else {
         return Err(Fault::new(FaultKind::Busy, link.what(&cannot))
             .because("somebody has just made this role anew")
             .hint("offboard resume"));
     };
-    let source = Source { name: account, stored, cannot };
+    let source = Source { name: account, stored, cannot, checked: matches!(turn.part, Part::Checked { .. }) };
+    let former = matches!(turn.part, Part::Former { .. });
     match turn.phase {
         Phase::Create => create(link, &source, turn).await,
         // Programs still log in with it.
@@ -101,54 +104,20 @@ struct Source<'a> {
     name: &'a str,
     stored: Stored,
     cannot: String,
+    /// Whether somebody else sets it.
+    checked: bool,
 }
 
-/// What the server has stored of the role's password; never the verifier itself.
-#[derive(Deserialize)]
-struct Stored {
-    oid: i64,
-    can_login: bool,
-    /// Nothing, `scram`, or another kind.
-    kind: Option<String>,
-    /// It is the verifier of the new value.
-    is_new: bool,
-    /// SHA-256 over a key of the run's and the verifier.
-    digest: Option<String>,
-    /// Whether our login may alter it.
-    may_alter: bool,
-}
-
-/// Roles are the same on every server of a cluster, so what is derived belongs to the system.
-fn at(link: &PgLink) -> PlaceId {
-    PlaceId(link.system.0.clone())
-}
-
-fn verifier(link: &PgLink, name: &str, new: &SecretString, cx: &Cx) -> String {
-    scram_verifier(new, &cx.secret_salt("verifier", &at(link), name))
-}
-
-fn digest_key(link: &PgLink, name: &str, cx: &Cx) -> String {
-    cx.secret_salt("digest", &at(link), name).iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-async fn stored(
-    link: &mut PgLink,
-    name: &str,
-    new: Option<&SecretString>,
-    cx: &Cx,
-) -> Result<Option<Stored>, Failure> {
-    let sql = "
-SELECT json_build_object('oid', r.oid::bigint, 'can_login', r.rolcanlogin,
-    'kind', CASE WHEN a.rolpassword LIKE 'SCRAM-SHA-256$%' THEN 'scram' WHEN a.rolpassword IS NOT NULL THEN 'other' END,
-    'is_new', coalesce(a.rolpassword = $2::text, false),
-    'digest', encode(sha256(convert_to($3::text || a.rolpassword, 'UTF8')), 'hex'),
-    'may_alter', u.rolsuper OR (u.rolcreaterole AND NOT r.rolsuper AND NOT r.rolreplication AND NOT r.rolbypassrls
-        AND ($4::bigint < 160000 OR pg_has_role(r.oid, 'MEMBER WITH ADMIN OPTION'))))::text
-FROM pg_roles r JOIN pg_authid a ON a.oid = r.oid, pg_roles u
-WHERE r.rolname = $1::text AND u.rolname = session_user";
-    let verifier = new.map(|new| verifier(link, name, new, cx)).unwrap_or_default();
-    let values = [name.into(), Value::Text(verifier), Value::Text(digest_key(link, name, cx)), Value::Int(link.us.version.into())];
-    Ok(link.session.rows(sql, &values).await?.pop())
+/// What is stored now. A value that a setter has chosen may be stored in a way that cannot be made again here: then a login tells.
+async fn stored_now(link: &mut PgLink, name: &str, turn: &Turn<'_>, cx: &Cx) -> Result<Option<Stored>, Failure> {
+    let mut stored = stored::stored(link, name, turn.new, cx).await?;
+    if let (Part::Checked { .. }, Some(new), Some(stored)) = (turn.part, turn.new, &mut stored)
+        && !stored.is_new
+        && !stored.can_be_compared(new)
+    {
+        stored.is_new = matches!(attempt(link, name, new).await?, Attempt::LetIn);
+    }
+    Ok(stored)
 }
 
 /// Holds the role for this turn: the next one may be taken over another connection. Anybody may take any advisory lock, so only one that our own login holds counts.
@@ -184,7 +153,7 @@ async fn create(link: &mut PgLink, source: &Source<'_>, turn: &Turn<'_>) -> Resu
         Err(Fault::new(kind, link.what(&source.cannot)).because(because).hint(hint))
     };
     let (us, them) = (identifier(&link.us.user), identifier(source.name));
-    if !source.stored.may_alter {
+    if !source.checked && !source.stored.may_alter {
         let role = role_of(link, source).await?;
         let hint = grant_for_alter(link, &role);
         return Err(Fault::new(FaultKind::Forbidden, link.what(&source.cannot))
@@ -225,11 +194,20 @@ async fn create(link: &mut PgLink, source: &Source<'_>, turn: &Turn<'_>) -> Resu
             );
         }
     }
-    let mut taken = Taken::new(Outcome::Done { note: "may be altered; the consumers' value gets in".into() });
+    let note = |tried: &str| match source.checked {
+        true => Outcome::Done { note: format!("it is set elsewhere; {tried}") },
+        false => Outcome::Done { note: format!("may be altered; {tried}") },
+    };
+    let mut taken = Taken::new(note("the consumers' value gets in"));
     taken.seen.before.clone_from(&source.stored.digest);
     let Some(old) = turn.old else { return Ok(taken) };
     match attempt(link, source.name, old).await.map_err(|f| f.into_fault(link.what(&source.cannot)))? {
         Attempt::LetIn => {}
+        Attempt::WrongPassword(reply) if source.checked => {
+            return Err(Fault::new(FaultKind::Misconfigured, link.what(&source.cannot))
+                .because(format!("the value that its setter has is not the role's password here: {reply}"))
+                .hint("see that the setter's connection leads to this server; if somebody has set another password by hand, let the setter set one (bao write -f …/rotate-role/…), then: offboard resume"));
+        }
         Attempt::WrongPassword(reply) => {
             return Err(Fault::new(FaultKind::Misconfigured, link.what(&source.cannot))
                 .because(format!("the value in the consumers' files is not the role's password: {reply}"))
@@ -237,7 +215,7 @@ async fn create(link: &mut PgLink, source: &Source<'_>, turn: &Turn<'_>) -> Resu
         }
         Attempt::Unknown(why) => {
             let what = format!("role {:?} cannot be tried from here, so its old password cannot be proved dead: {why}", source.name);
-            taken.outcome = Outcome::Done { note: "may be altered; no login as the role can be tried from here".into() };
+            taken.outcome = note("no login as the role can be tried from here");
             taken.findings.push(Finding {
                 kind: FindingKind::Configuration,
                 place: Some(link.place.id.clone()),
@@ -253,6 +231,9 @@ async fn create(link: &mut PgLink, source: &Source<'_>, turn: &Turn<'_>) -> Resu
 async fn set(link: &mut PgLink, source: Source<'_>, turn: &Turn<'_>, cx: &Cx) -> Result<Taken, Fault> {
     let new = value(link, &source, turn)?;
     let mut changed = false;
+    if source.checked && !source.stored.is_new {
+        return Err(not_set(link, &source, turn));
+    }
     if !source.stored.is_new {
         if source.stored.digest != turn.seen.before {
             return Err(Fault::new(FaultKind::Protected, link.what(&source.cannot))
@@ -270,9 +251,11 @@ async fn set(link: &mut PgLink, source: Source<'_>, turn: &Turn<'_>, cx: &Cx) ->
     loop {
         let strangers = |session: &Backend| session.address.as_deref().is_none_or(|a| !ours.contains(a));
         ended += end(link, &source, mark, strangers).await?;
-        let again = stored(link, source.name, Some(new), cx).await.map_err(|f| f.into_fault(link.what(&source.cannot)))?;
+        let again = stored_now(link, source.name, turn, cx).await.map_err(|f| f.into_fault(link.what(&source.cannot)))?;
         match again {
             Some(stored) if stored.is_new => break,
+            // What is no consumer's has ended by now, so the next one that the setter sets stays.
+            _ if source.checked => return Err(changed_since(link, &source)),
             Some(_) if Instant::now() < until => {
                 put(link, &source, new, cx).await?;
                 mark = now(link, &source).await?;
@@ -283,15 +266,16 @@ async fn set(link: &mut PgLink, source: Source<'_>, turn: &Turn<'_>, cx: &Cx) ->
             }
         }
     }
-    let note = format!("a new SCRAM verifier; sessions that are no consumer's, ended: {ended}");
-    let mut taken = Taken::new(if changed || ended > 0 { Outcome::Done { note } } else { Outcome::AlreadyDone });
+    let how = if source.checked { "what the setter has set is stored here" } else { "a new SCRAM verifier" };
+    let note = format!("{how}; sessions that are no consumer's, ended: {ended}");
+    let mut taken = Taken::new(if changed || source.checked || ended > 0 { Outcome::Done { note } } else { Outcome::AlreadyDone });
     taken.seen = Seen { mark: Some(mark.to_string()), ..Seen::default() };
     Ok(taken)
 }
 
 async fn put(link: &mut PgLink, source: &Source<'_>, new: &SecretString, cx: &Cx) -> Result<(), Fault> {
     let role = role_of(link, source).await?;
-    let verifier = verifier(link, source.name, new, cx);
+    let verifier = stored::verifier(link, source.name, new, cx);
     let done = alter(link, &role, "format('ALTER ROLE %I PASSWORD %L', $1::text, $2::text)", &[source.name, &verifier]).await;
     done.map_err(|failure| link.fault(failure, &source.cannot, || grant_for_alter(link, &role)))
 }
@@ -363,9 +347,24 @@ fn value<'a>(link: &PgLink, source: &Source<'_>, turn: &Turn<'a>) -> Result<&'a 
 }
 
 fn changed_since(link: &PgLink, source: &Source<'_>) -> Fault {
+    let hint = match source.checked {
+        true => "if it was the setter, begin a new run with --anew; if it was not, let the setter set another one first (bao write -f …/rotate-role/…)",
+        false => "find out who; if the leaver cannot know the new one, waive this step",
+    };
     Fault::new(FaultKind::Protected, link.what(&source.cannot))
         .because("somebody else has changed it since this run set it: it is left as they set it")
-        .hint("find out who; if the leaver cannot know the new one, waive this step")
+        .hint(hint)
+}
+
+/// Why what the setter says is not what this server has.
+fn not_set(link: &PgLink, source: &Source<'_>, turn: &Turn<'_>) -> Fault {
+    let fault = |kind, because: &str, hint: &str| Fault::new(kind, link.what(&source.cannot)).because(because).hint(hint);
+    if source.stored.digest == turn.seen.before {
+        let because = "the setter has set a new password, and this server still has the old one";
+        return fault(FaultKind::Busy, because, "see that the setter's connection leads to this server, then: offboard resume");
+    }
+    let because = "somebody has changed it behind the setter's back: it is left as they set it";
+    fault(FaultKind::Protected, because, "let the setter set another one (bao write -f …/rotate-role/…), then begin a new run with --anew")
 }
 
 /// Microseconds since 1970 by the server's clock.
@@ -529,7 +528,7 @@ pub async fn look(
         return Ok(shut(Proof::Refused, reply.clone(), format!("role {name:?} logged in with the new value")));
     }
     // Rotated again since, or the values are gone: what is stored says whether it was changed.
-    let now = if link.us.sees_passwords { stored(link, name, None, cx).await? } else { None };
+    let now = if link.us.sees_passwords { stored::stored(link, name, None, cx).await? } else { None };
     let changed = match (&before, now.and_then(|stored| stored.digest)) {
         (Some(before), Some(now)) => *before != now,
         _ => false,

@@ -22,6 +22,7 @@ mod pki;
 mod restore;
 mod rotate;
 mod settings;
+mod static_role;
 mod tokens;
 
 use crate::connector::{Connector, Cx, Link, Manifest};
@@ -50,7 +51,7 @@ pub static MANIFEST: Manifest = Manifest {
         (DoorKind::Token, Proof::ReadBack),
         (DoorKind::Certificate, Proof::ReadBack),
     ],
-    rotates: &[PartKind::ConsumerPath],
+    rotates: &[PartKind::ConsumerPath, PartKind::Setter],
     privileges: &[
         "read on sys/auth and sys/mounts; list and sudo on sys/leases/lookup",
         "list, read and update on identity/entity/id; update on identity/entity, identity/entity-alias and identity/lookup/entity",

@@ -7,6 +7,7 @@
 
 use super::api::{texts, words};
 use super::link::VaultLink;
+use super::static_role;
 use crate::connector::{Taken, Turn};
 use crate::model::{Fault, FaultKind, KeptPath, Outcome, Part, Phase};
 use crate::wire::http::wipe;
@@ -29,9 +30,13 @@ const ASK: Duration = Duration::from_secs(5);
 
 /// See [`crate::connector::Link::rotate`].
 pub(super) async fn rotate(link: &VaultLink, turn: &Turn<'_>) -> Result<Taken, Fault> {
-    let Part::ConsumerPath(kept) = turn.part else {
-        return Err(Fault::new(FaultKind::Misconfigured, link.what(format!("{} a secret", turn.phase)))
-            .because("a path of a Vault can be a consumer of a secret, and nothing else"));
+    let kept = match turn.part {
+        Part::ConsumerPath(kept) => kept,
+        Part::Setter(role) => return static_role::rotate(link, role, turn).await,
+        _ => {
+            return Err(Fault::new(FaultKind::Misconfigured, link.what(format!("{} a secret", turn.phase)))
+                .because("a path of a Vault can be a consumer of a secret, and a static role its setter; nothing else"));
+        }
     };
     let work = Work { link, kept, turn };
     match turn.phase {

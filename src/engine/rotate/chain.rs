@@ -5,7 +5,7 @@ use super::{PHASES, Participant, Rotation, half_rotated};
 use crate::connector::{Cx, KnownSecret, Link, Turn};
 use crate::engine::{Halt, Run, Values, backoff, discover};
 use crate::model::{
-    Door, DoorId, Event, Fault, FaultKind, Finding, FindingKind, Look, LookAt, Part, Period, Person, Phase, PlaceId,
+    Door, DoorId, Event, Fault, FaultKind, Finding, FindingKind, Look, LookAt, Part, PartKind, Period, Person, Phase, PlaceId,
     SecretName, Seen, StepId, StepProgress, Which,
 };
 use futures::future::join_all;
@@ -20,7 +20,7 @@ const LOOK_BEFORE: Duration = Duration::from_secs(4);
 pub(super) const PATIENCE: u32 = 30;
 
 /// What came of one turn.
-enum Turned {
+pub(super) enum Turned {
     /// Also earlier; with the value that a consumer's `create` has said.
     Done(Option<SecretString>),
     /// On record as failed.
@@ -30,8 +30,8 @@ enum Turned {
 }
 
 /// What the chain of one secret needs.
-struct Chain<'a> {
-    rotation: Rotation,
+pub(super) struct Chain<'a> {
+    pub rotation: Rotation,
     stage: String,
     links: &'a Links,
 }
@@ -169,6 +169,12 @@ impl Run<'_> {
             self.failed(chain, index, Phase::Create, fault).await?;
             return Ok(false);
         }
+        if chain.rotation.setter.is_some() {
+            match self.setters_value(chain, old.as_ref()).await? {
+                Some(value) => old = Some(value),
+                None => return Ok(false),
+            }
+        }
         let alternates = chain.rotation.former.is_some();
         if alternates {
             // The consumers' value is that of the account that they leave.
@@ -186,7 +192,11 @@ impl Run<'_> {
         if alternates {
             self.seal(&of_new, None).await?;
         }
-        self.seal(&of_old, Some(old)).await?;
+        match &chain.rotation.setter {
+            // What it will set, nobody knows yet.
+            Some(_) => self.seal_known(&of_old, Which::Old, old).await?,
+            None => self.seal(&of_old, Some(old)).await?,
+        }
         self.look_at_old(chain).await?;
         Ok(true)
     }
@@ -244,15 +254,19 @@ impl Run<'_> {
         self.looked(doors, LookAt::Before, said).await
     }
 
-    /// One phase of everybody: the source first where `in_order`, else all at the same time. Says whether it is done.
+    /// One phase of everybody: the setter and the source first where `in_order`, else all at the same time. Says whether it is done.
     async fn take(&self, chain: &Chain<'_>, phase: Phase, in_order: bool) -> Result<bool, Halt> {
         let (all, source) = (chain.rotation.count(), chain.rotation.consumers.len());
         let of = |numbers: std::ops::Range<usize>| join_all(numbers.map(|index| self.turn(chain, index, phase, None)));
         let mut turned = Vec::new();
         if in_order {
-            for index in source..all {
+            let mut order: Vec<usize> = (source..all).collect();
+            if chain.rotation.setter.is_some() {
+                order.reverse();
+            }
+            for index in order {
                 let one = self.turn(chain, index, phase, None).await?;
-                if matches!(one, Turned::Failed) || (index == source && !matches!(one, Turned::Done(_))) {
+                if matches!(one, Turned::Failed) || (chain.rotation.needs(index) && !matches!(one, Turned::Done(_))) {
                     return Ok(false);
                 }
             }
@@ -273,7 +287,7 @@ impl Run<'_> {
         for (index, turned) in turned.into_iter().enumerate() {
             done &= match turned? {
                 Turned::Done(_) => true,
-                Turned::Waived => index != source,
+                Turned::Waived => !chain.rotation.needs(index),
                 Turned::Failed => false,
             };
         }
@@ -282,7 +296,7 @@ impl Run<'_> {
 
     /// One turn of one participant, journaled before and after; `index` as in [`Rotation::numbered`]. What is done is not done again, but for `create`,
     /// which looks anew for as long as nothing was set.
-    async fn turn(
+    pub(super) async fn turn(
         &self,
         chain: &Chain<'_>,
         index: usize,
@@ -334,7 +348,7 @@ impl Run<'_> {
         });
         let (of_old, of_new) = rotation.old_and_new();
         let ((known_old, _), (_, new)) = match participant.part {
-            Part::Source { .. } | Part::SourceFile(_) => (self.values(&of_new), self.values(&of_new)),
+            Part::Source { .. } | Part::Checked { .. } | Part::Setter(_) | Part::SourceFile(_) => (self.values(&of_new), self.values(&of_new)),
             Part::Former { .. } => (self.values(&of_old), self.values(&of_old)),
             Part::Consumer(_) | Part::ConsumerPath(_) => (self.values(&of_old), self.values(&of_new)),
         };
@@ -343,7 +357,8 @@ impl Run<'_> {
             phase,
             secret: &rotation.name,
             part: &participant.part,
-            old: old.or(known_old.as_ref()),
+            // What the setter says now may be another value than was sealed when it was first asked.
+            old: old.or(known_old.as_ref().filter(|_| phase != Phase::Create || participant.part.kind() != PartKind::Setter)),
             new: new.as_ref().filter(|_| phase != Phase::Create),
             user: rotation.former.as_ref().filter(|_| phase != Phase::Create).map(|_| next),
             seen: &seen,
@@ -359,6 +374,10 @@ impl Run<'_> {
         fail::fail_point!("rotate::taken");
         match taken {
             Ok(taken) => {
+                if let (Phase::Set, PartKind::Setter, Some(value)) = (phase, participant.part.kind(), &taken.value) {
+                    self.seal_known(&of_new, Which::New, value.clone()).await?;
+                    fail::fail_point!("rotate::adopted");
+                }
                 let mut events = Vec::new();
                 if taken.seen != Seen::default() {
                     events.push(Event::SecretSeen { door: rotation.keeps(participant), step: own, seen: taken.seen });
@@ -473,11 +492,11 @@ impl Run<'_> {
     }
 
     /// The old and the new value of a door, as far as they are known.
-    fn values(&self, door: &DoorId) -> Values {
+    pub(super) fn values(&self, door: &DoorId) -> Values {
         self.secrets.lock().unwrap_or_else(PoisonError::into_inner).get(door).cloned().unwrap_or_default()
     }
 
-    fn know(&self, door: &DoorId, old: Option<SecretString>, new: Option<SecretString>) {
+    pub(super) fn know(&self, door: &DoorId, old: Option<SecretString>, new: Option<SecretString>) {
         self.secrets.lock().unwrap_or_else(PoisonError::into_inner).insert(door.clone(), (old, new));
     }
 

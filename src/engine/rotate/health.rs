@@ -54,10 +54,20 @@ impl Engine {
             };
             health.parts.push(PartHealth { kind: participant.part.kind(), what: participant.name(), fault });
         }
+        let mut checking = Vec::new();
+        if let Some(setter) = &rotation.setter {
+            let fault = match ask(setter, old.as_ref()).await {
+                Ok(taken) => {
+                    old = taken.value.or(old);
+                    None
+                }
+                Err(fault) => Some(fault),
+            };
+            checking.push(PartHealth { kind: setter.part.kind(), what: setter.name(), fault });
+        }
         if let Some(user) = user {
             rotation.turn_to(&user);
         }
-        let mut checking = Vec::new();
         for participant in rotation.checking() {
             // Of two accounts that alternate, the consumers' value is that of the one that they leave.
             let is_theirs = rotation.former.is_none() || matches!(participant.part, Part::Former { .. });
