@@ -47,7 +47,14 @@ pub fn check(file: &File, document: &yaml::Document, mistakes: &mut Vec<Mistake>
         participant(file, document, &source.system, kind, &at(name, &["source", "system"]), mistakes);
         shape::source(document, source, &|key| at(name, &["source", key]), mistakes);
         if let Some(setter) = &source.setter {
-            participant(file, document, &setter.system, PartKind::Setter, &at(name, &["source", "setter", "system"]), mistakes);
+            participant(
+                file,
+                document,
+                &setter.system,
+                PartKind::Setter,
+                &at(name, &["source", "setter", "system"]),
+                mistakes,
+            );
             shape::setter(document, source, setter, &|key| at(name, &["source", "setter", key]), mistakes);
         }
         // What the source is there: an account, or the file of a program.

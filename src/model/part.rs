@@ -418,7 +418,10 @@ mod tests {
     fn a_static_role_is_told_from_other_paths() {
         let role = StaticRole::new("corp/db/static-roles/portal-1", "portal").unwrap();
         assert_eq!((role.mount.as_str(), role.name.as_str(), role.account.as_str()), ("corp/db", "portal-1", "portal"));
-        assert_eq!((role.credentials().as_str(), role.rotation().as_str()), ("corp/db/static-creds/portal-1", "corp/db/rotate-role/portal-1"));
+        assert_eq!(
+            (role.credentials().as_str(), role.rotation().as_str()),
+            ("corp/db/static-creds/portal-1", "corp/db/rotate-role/portal-1")
+        );
         for path in [
             "",
             "database",

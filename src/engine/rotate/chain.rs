@@ -5,8 +5,8 @@ use super::{PHASES, Participant, Rotation, half_rotated};
 use crate::connector::{Cx, KnownSecret, Link, Turn};
 use crate::engine::{Halt, Run, Values, backoff, discover};
 use crate::model::{
-    Door, DoorId, Event, Fault, FaultKind, Finding, FindingKind, Look, LookAt, Part, PartKind, Period, Person, Phase, PlaceId,
-    SecretName, Seen, StepId, StepProgress, Which,
+    Door, DoorId, Event, Fault, FaultKind, Finding, FindingKind, Look, LookAt, Part, PartKind, Period, Person, Phase,
+    PlaceId, SecretName, Seen, StepId, StepProgress, Which,
 };
 use futures::future::join_all;
 use secrecy::{ExposeSecret, SecretString};
@@ -348,7 +348,9 @@ impl Run<'_> {
         });
         let (of_old, of_new) = rotation.old_and_new();
         let ((known_old, _), (_, new)) = match participant.part {
-            Part::Source { .. } | Part::Checked { .. } | Part::Setter(_) | Part::SourceFile(_) => (self.values(&of_new), self.values(&of_new)),
+            Part::Source { .. } | Part::Checked { .. } | Part::Setter(_) | Part::SourceFile(_) => {
+                (self.values(&of_new), self.values(&of_new))
+            }
             Part::Former { .. } => (self.values(&of_old), self.values(&of_old)),
             Part::Consumer(_) | Part::ConsumerPath(_) => (self.values(&of_old), self.values(&of_new)),
         };
@@ -358,7 +360,9 @@ impl Run<'_> {
             secret: &rotation.name,
             part: &participant.part,
             // What the setter says now may be another value than was sealed when it was first asked.
-            old: old.or(known_old.as_ref().filter(|_| phase != Phase::Create || participant.part.kind() != PartKind::Setter)),
+            old: old.or(known_old
+                .as_ref()
+                .filter(|_| phase != Phase::Create || participant.part.kind() != PartKind::Setter)),
             new: new.as_ref().filter(|_| phase != Phase::Create),
             user: rotation.former.as_ref().filter(|_| phase != Phase::Create).map(|_| next),
             seen: &seen,

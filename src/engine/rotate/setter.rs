@@ -3,8 +3,8 @@
 //! The old value is what the setter says at `create`. Once its `set` was begun, another value than that is the new one, whenever it was set and whether
 //! or not an answer came back: it is sealed, before the step counts as done, and the setter is not asked for another.
 
-use super::chain::{Chain, Turned};
 use super::Rotation;
+use super::chain::{Chain, Turned};
 use crate::engine::{Halt, Run};
 use crate::model::{DoorId, Phase, Which};
 use secrecy::{ExposeSecret, SecretString};
