@@ -314,7 +314,7 @@ fn wherever_it_is_killed_resume_ends_with_one_password_that_works() {
         let service = lab.service("db1");
         let office = office(&lab, &leaver, &[&service]);
         let first = verifier(&lab, &service);
-        let hammer = lab.hammer(&service);
+        let hammer = lab.ask_steadily(&service);
         assert!(killed_at(&office, &leaver, &point), "{point} was not passed");
         let crashed = verifier(&lab, &service);
         let report = resume(&office).expect(0).json();
@@ -623,7 +623,7 @@ fn of_two_runs_a_late_one_changes_nothing() {
     let service = lab.service("web1");
     let leavers = [lab.person(), lab.person()];
     let offices = leavers.each_ref().map(|leaver| office(&lab, leaver, &[&service]));
-    let hammer = lab.hammer(&service);
+    let hammer = lab.ask_steadily(&service);
     let done: Vec<Done> = std::thread::scope(|scope| {
         let runs = offices.iter().zip(&leavers).map(|(office, leaver)| scope.spawn(|| office.run(leaver)));
         let runs: Vec<_> = runs.collect();

@@ -686,10 +686,21 @@ impl Lab {
         said.status.success() && text(&said.stdout).trim() == "18000"
     }
 
+    /// Asks the service without a pause.
     pub fn hammer(&self, service: &LabService) -> Hammer {
+        self.asking(service, "0")
+    }
+
+    /// Asks the service some forty times a second. A walk over crash points goes on for minutes, and a hammer takes a whole processor.
+    pub fn ask_steadily(&self, service: &LabService) -> Hammer {
+        self.asking(service, "0.02")
+    }
+
+    fn asking(&self, service: &LabService, pause: &str) -> Hammer {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("lab/hammer");
         let mut command = Command::new(path);
-        command.args([service.host, &service.port.to_string()]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.args([service.host, &service.port.to_string(), "/patients/count", pause]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut said = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();

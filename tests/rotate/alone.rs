@@ -111,7 +111,7 @@ fn wherever_it_is_killed_resume_ends_it_and_no_second_one_begins() {
     for point in points {
         let service = lab.service("db1");
         let office = office(&lab, &knows, &[&service]);
-        let hammer = lab.hammer(&service);
+        let hammer = lab.ask_steadily(&service);
         assert!(killed_at(&office, &service, &point), "{point} was not passed");
         let crashed = verifier(&lab, &service);
         let run = only_run(&office);
@@ -135,7 +135,7 @@ fn a_server_carries_it_out_one_at_a_time() {
     let office = office(&lab, &knows, &[&service, &other]);
     serve_with(&office, "leavers: false");
     let server = Server::start(&office);
-    let hammer = lab.hammer(&service);
+    let hammer = lab.ask_steadily(&service);
     // Two of one secret, and one of another, at the same time.
     let done: Vec<Done> = std::thread::scope(|scope| {
         let asked = [&service, &other, &service].map(|service| scope.spawn(|| rotate(&office, service)));
@@ -235,7 +235,7 @@ fn a_server_rotates_what_is_too_old() {
         (of(&service), of(&other), listed.code)
     };
     assert_eq!(secrets().0["next"], serde_json::Value::Null, "nobody has seen it yet");
-    let hammer = lab.hammer(&service);
+    let hammer = lab.ask_steadily(&service);
     let mut server = Server::start(&office);
     // Its age is not known at first: it counts from now.
     assert!(secrets().0["next"].is_string());

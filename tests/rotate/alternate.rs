@@ -170,7 +170,7 @@ fn wherever_it_is_killed_resume_moves_them() {
     for point in points {
         let service = lab.service("db1");
         let (office, green) = pair(&lab, &knows, &service);
-        let hammer = lab.hammer(&service);
+        let hammer = lab.ask_steadily(&service);
         let mut command = office.command(&["--json", "rotate", &service.name, "--yes"]);
         assert!(
             command.env("OFFBOARD_DIE_AT", &point).output().unwrap().status.code().is_none(),

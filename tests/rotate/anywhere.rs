@@ -162,7 +162,7 @@ fn holds(lab: &Lab, case: &Case) -> Result<(), TestCaseError> {
         false => vec!["--json", "rotate", &service.name, "--yes"],
     };
     count(lab, &service, case.failing[..case.consumers].iter().copied());
-    let hammer = lab.hammer(&service);
+    let hammer = lab.ask_steadily(&service);
     for cut in &case.cuts {
         let cut = match cut {
             Cut::AfterMillis(_) => cut.clone(),
