@@ -180,7 +180,7 @@ fn whoever_has_read_the_credentials_knows_them() {
 }
 
 #[test]
-fn wherever_it_is_killed_the_vault_rotates_once() {
+fn wherever_it_is_killed_one_value_works_in_the_end() {
     let lab = Lab::shared();
     let person = lab.active_person();
     let mut points: Vec<String> = ["sealed", "adopted", "file"].map(|point| format!("rotate::{point}:1")).into();
@@ -199,7 +199,13 @@ fn wherever_it_is_killed_the_vault_rotates_once() {
         all_shut(&report);
         is_rotated(&lab, &service, &point);
         assert_eq!(of_vault(&lab, &service), lab.password_in_file(&service), "{point}");
-        assert!(crashed == first || verifier(&lab, &service) == crashed, "{point}: resume rotated a second time");
+        // Set, and not sealed before the crash: somebody may have read it meanwhile.
+        let is_lost = point == "rotate::taken:4";
+        assert_eq!(
+            verifier(&lab, &service) == crashed,
+            crashed != first && !is_lost,
+            "{point}: what was sealed is kept, what was not is replaced"
+        );
         assert_eq!(door(&report, &service)["proof"], "refused", "{point}");
         rotated_before_resume += usize::from(crashed != first);
         office.offboard(&["journal", "verify"]).expect(0);
@@ -208,9 +214,9 @@ fn wherever_it_is_killed_the_vault_rotates_once() {
     assert!(rotated_before_resume > 10, "{rotated_before_resume}");
 }
 
-/// What the Vault has set by itself meanwhile is as good as what it was asked for.
+/// What the Vault has set by itself meanwhile, a leaver who could still get in may have read.
 #[test]
-fn a_rotation_by_the_vault_itself_is_taken_for_ours() {
+fn a_rotation_by_the_vault_itself_is_not_taken_for_ours() {
     let lab = Lab::shared();
     let person = lab.active_person();
     // Before anything was set: the consumers have to be given its value first, as ever when a Vault rotates.
@@ -227,10 +233,10 @@ fn a_rotation_by_the_vault_itself_is_taken_for_ours() {
     let office = office(&lab, &service, &person);
     killed_at(&office, &service, "rotate::begun:4");
     by_itself(&lab, &service);
-    let theirs = verifier(&lab, &service);
+    let read_meanwhile = of_vault(&lab, &service);
     all_shut(&resume(&office).expect(0).json());
-    assert_eq!(verifier(&lab, &service), theirs, "it is not rotated once more");
-    is_rotated(&lab, &service, "adopted");
+    assert!(!gets_in(&lab, &service, &read_meanwhile), "what the leaver may have read meanwhile still opens");
+    is_rotated(&lab, &service, "set once more");
     assert_eq!(of_vault(&lab, &service), lab.password_in_file(&service));
 }
 
@@ -271,7 +277,7 @@ fn a_vault_that_is_down_half_way_is_asked_when_it_is_back() {
     let lab = Lab::alone();
     let person = lab.active_person();
     // Before it was asked, before its answer was taken up, and after.
-    for (point, is_set) in [("rotate::begun:4", false), ("rotate::taken:4", true), ("rotate::taken:6", true)] {
+    for (point, is_kept) in [("rotate::begun:4", false), ("rotate::taken:4", false), ("rotate::taken:6", true)] {
         let service = service(&lab, "db1");
         let office = office(&lab, &service, &person);
         killed_at(&office, &service, point);
@@ -285,7 +291,7 @@ fn a_vault_that_is_down_half_way_is_asked_when_it_is_back() {
         drop(outage);
         all_shut(&resume(&office).expect(0).json());
         is_rotated(&lab, &service, point);
-        assert_eq!(is_set, verifier(&lab, &service) == crashed, "{point}: one rotation");
+        assert_eq!(is_kept, verifier(&lab, &service) == crashed, "{point}: what was sealed is kept");
         assert_eq!(of_vault(&lab, &service), lab.password_in_file(&service));
     }
 }

@@ -331,11 +331,21 @@ impl DirectoryLink {
         value: &SecretString,
         what: &str,
     ) -> Result<Attempt, Fault> {
-        let mut session = match kept.take().and_then(|mut session| (!session.is_closed()).then_some(session)) {
-            Some(session) => session,
-            None => self.knock(at).await?,
+        // A server may hang up after a refusal: then a new connection tells.
+        let mut bound = None;
+        if let Some(mut session) = kept.take()
+            && let Ok(reply) = session.bind(account, value).await
+        {
+            bound = Some((session, reply));
+        }
+        let (session, reply) = match bound {
+            Some(bound) => bound,
+            None => {
+                let mut session = self.knock(at).await?;
+                let reply = session.bind(account, value).await?;
+                (session, reply)
+            }
         };
-        let reply = session.bind(account, value).await?;
         *kept = Some(session);
         match reply.code {
             Code::Success => Ok(Attempt::LetIn),

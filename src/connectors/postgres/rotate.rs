@@ -231,10 +231,7 @@ async fn create(link: &mut PgLink, source: &Source<'_>, turn: &Turn<'_>) -> Resu
 async fn set(link: &mut PgLink, source: Source<'_>, turn: &Turn<'_>, cx: &Cx) -> Result<Taken, Fault> {
     let new = value(link, &source, turn)?;
     let mut changed = false;
-    if source.checked && !source.stored.is_new {
-        return Err(not_set(link, &source, turn));
-    }
-    if !source.stored.is_new {
+    if !source.checked && !source.stored.is_new {
         if source.stored.digest != turn.seen.before {
             return Err(Fault::new(FaultKind::Protected, link.what(&source.cannot))
                 .because("somebody else has changed it since this run looked: it is left as they set it")
@@ -255,6 +252,7 @@ async fn set(link: &mut PgLink, source: Source<'_>, turn: &Turn<'_>, cx: &Cx) ->
         match again {
             Some(stored) if stored.is_new => break,
             // What is no consumer's has ended by now, so the next one that the setter sets stays.
+            _ if source.checked && !source.stored.is_new => return Err(not_set(link, &source, turn)),
             _ if source.checked => return Err(changed_since(link, &source)),
             Some(_) if Instant::now() < until => {
                 put(link, &source, new, cx).await?;

@@ -119,13 +119,16 @@ mod tests {
 
     #[test]
     fn passwords_are_found_and_never_told() {
-        let known: [(&str, &str, &[&str]); 9] = [
+        let known: [(&str, &str, &[&str]); 12] = [
             ("a.env", "PGUSER=portal\nPGPASSWORD='hunter2-hunter2'\n", &["PGPASSWORD of portal"]),
             ("b.yaml", "db:\n  password: \"hunter2-hunter2\"\n  username: app\n", &["password of app"]),
             ("c.json", "{ \"apiKey\": \"hunter2-hunter2\",\n \"user\": \"app\" }", &["apiKey of app"]),
             ("d.env", "DATABASE_URL=postgres://portal:hunter2-hunter2@db/x\n", &["DATABASE_URL of portal"]),
             (".pgpass", "db:5432:*:portal:hunter2-hunter2\n", &["password of portal"]),
             ("e.conf", "url https://hunter2token:x-oauth@git.example.com/\n", &["address"]),
+            ("e.toml", "dep = \"git+https://hunter2token:x-oauth@git.example.com/\"\n", &["dep"]),
+            ("e.ini", "url = Https://hunter2token:x-oauth@git.example.com/\n", &["url"]),
+            ("e.cfg", "url = Xmysql://hunter2token:x-oauth@git.example.com/\n", &["url"]),
             ("f.properties", "spring.datasource.password = hunter2-hunter2\r\n", &["spring.datasource.password"]),
             ("g.env", "# PASSWORD=hunter2-hunter2\nPASSWORD=${FROM_VAULT}\nTOKEN=/run/secrets/token\nSECRET=\nPASSWORD=false\n", &[]),
             ("nsswitch.conf", "passwd: files systemd\nshadow: files\n", &[]),

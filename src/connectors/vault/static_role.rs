@@ -1,8 +1,8 @@
 //! The setter of a shared secret: a static role of a database engine. The Vault chooses the password of one account of a database, sets it there, and
 //! tells it to whoever may read the role's credentials.
 //!
-//! Only the Vault knows the new value before it is set. So whether it has set one for this run is told by what the credentials say: another value than
-//! the one that was sealed at `create`. Then it is taken as it is, and the Vault is not asked a second time, whatever has happened to the answer.
+//! Only the Vault knows the new value before it is set, so it is sealed as soon as it was read. A value that this run has not sealed may be one that the leaver
+//! has read: the Vault is asked for another one, also where the answer to an earlier question was lost. No consumer was given the value in between.
 //!
 //! Source: the API of the database secrets engine (static roles), and what `bao server` 2.7 answered when it was tried.
 
@@ -73,28 +73,28 @@ impl Work<'_> {
         Ok(Taken { value: Some(value), ..Taken::new(Outcome::Done { note }) })
     }
 
-    /// Rotates it, unless that has happened already.
+    /// Rotates it, unless the Vault says the value that this run has sealed already. Whatever else it says, somebody may have read since the run began,
+    /// while they still could: it is replaced, and no consumer was given it.
     async fn set(&self) -> Result<Taken, Fault> {
-        let Some(old) = self.turn.old else {
-            return Err(self.fault(FaultKind::Unexpected, "the old value is not sealed any more, so nobody can tell whether it was set"));
-        };
-        let is_old = |value: &SecretString| value.expose_secret() == old.expose_secret();
-        let value = self.read().await?;
-        if !is_old(&value) {
-            let note = "the Vault has set a new one since this run began".into();
-            return Ok(Taken { value: Some(value), ..Taken::new(Outcome::Done { note }) });
+        if self.turn.old.is_none() {
+            return Err(self.fault(FaultKind::Unexpected, "the old value is not sealed any more"));
+        }
+        let done = |note: &str, value| Taken { value: Some(value), ..Taken::new(Outcome::Done { note: note.into() }) };
+        let before = self.read().await?;
+        let is = |one: &SecretString, other: &SecretString| one.expose_secret() == other.expose_secret();
+        if self.turn.new.is_some_and(|new| is(new, &before)) {
+            return Ok(done("the Vault has set a new one", before));
         }
         self.order().await?;
         let until = Instant::now() + CATCH_UP.0;
         loop {
             let value = self.read().await?;
-            if !is_old(&value) {
-                let note = "the Vault has set a new one".into();
-                return Ok(Taken { value: Some(value), ..Taken::new(Outcome::Done { note }) });
+            if !is(&value, &before) && !self.turn.old.is_some_and(|old| is(old, &value)) {
+                return Ok(done("the Vault has set a new one", value));
             }
             if Instant::now() > until {
                 return Err(self
-                    .fault(FaultKind::Busy, "the Vault has rotated it, and still says the old value")
+                    .fault(FaultKind::Busy, "the Vault has rotated it, and still says the value before")
                     .hint("name the active node under `addresses`, then: offboard resume"));
             }
             sleep(CATCH_UP.1).await;

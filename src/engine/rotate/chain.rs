@@ -261,7 +261,8 @@ impl Run<'_> {
         let mut turned = Vec::new();
         if in_order {
             let mut order: Vec<usize> = (source..all).collect();
-            if chain.rotation.setter.is_some() {
+            // What it was set to is looked for only then; and the old sessions end whatever the setter says in the end.
+            if chain.rotation.setter.is_some() && phase == Phase::Set {
                 order.reverse();
             }
             for index in order {

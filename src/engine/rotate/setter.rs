@@ -1,7 +1,7 @@
 //! A rotation in which something else sets the account's password: it chooses the value, so that can only be sealed once it is set.
 //!
-//! The old value is what the setter says at `create`. Once its `set` was begun, another value than that is the new one, whenever it was set and whether
-//! or not an answer came back: it is sealed, before the step counts as done, and the setter is not asked for another.
+//! The old value is what the setter says at `create`. What it has set is sealed before the step counts as done; a value that was not sealed, because the
+//! answer was lost, is replaced by another one: somebody may have read it.
 
 use super::Rotation;
 use super::chain::{Chain, Turned};

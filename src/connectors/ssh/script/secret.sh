@@ -26,8 +26,8 @@ key_file() {
         printf 'E\trefused\t%s cannot be opened\n' "$path"
         return 1
     }
-    facts /proc/self/fd/3 "./$base" .
-    if [ -z "$one" ] || [ "$one" != "$two" ] || [ -L "$base" ]; then
+    facts "./$base" . <&3
+    if [ -z "$one" ] || [ "$one" != "$two" ]; then
         printf 'E\tbusy\t%s is being replaced by somebody else\n' "$path"
         return 1
     fi
@@ -51,11 +51,12 @@ key_file() {
     return 1
 }
 
-# facts ONE TWO THREE: which file each is, its owner, names, size and mode, five words. One program for all: a host is asked this for every file.
+# facts TWO THREE: of the file on standard input and of these two, which file each is, its owner, names, size and mode, five words. One program for
+# all: a host is asked this for every file. A link is itself and not what it leads to: whoever swaps one in is seen.
 facts() {
     one='' two='' three=''
     { read -r one && read -r two && read -r three; } <<END
-$(stat -L -c '%d:%i %u %h %s %a' -- "$@" 2>/dev/null)
+$(stat -c '%d:%i %u %h %s %a' -- - "$@" 2>/dev/null)
 END
     [ -n "$three" ] || one=''
 }
@@ -114,11 +115,11 @@ secret_put() (
     { read -r was && read -r whole; } <<END
 $(sha256sum <"./$base"; sha256sum </proc/self/fd/4)
 END
-    facts /proc/self/fd/4 "./$fresh" "./$base"
-    if [ "${whole%% *}" != "$5" ] || [ -z "$one" ] || [ "$one" != "$two" ] || [ -L "$fresh" ]; then
+    facts "./$fresh" "./$base" <&4
+    if [ "${whole%% *}" != "$5" ] || [ -z "$one" ] || [ "$one" != "$two" ]; then
         rm -f -- "./$fresh"
         printf 'E\tbusy\twhat was to take the place of %s did not arrive whole, or was changed: the file is as it was\n' "$path"
-    elif [ "$three" != "$opened" ] || [ "${was%% *}" != "$4" ] || [ -L "$base" ]; then
+    elif [ "$three" != "$opened" ] || [ "${was%% *}" != "$4" ]; then
         rm -f -- "./$fresh"
         printf 'E\tbusy\t%s was changed by somebody else in the meantime\n' "$path"
     elif said=$(mv -fT -- "./$fresh" "./$base" 2>&1); then

@@ -33,12 +33,14 @@ FNR == 1 { told(); path = FILENAME; lines = 0 }
     }
     if (match($0, /[a-z0-9+]+:\/\/[A-Za-z_][A-Za-z0-9_.-]*:[^@\/ \t]+@/)) {
         url = substr($0, RSTART, RLENGTH)
+        # `Xmysql://` is another scheme.
+        is_whole = RSTART == 1 || substr($0, RSTART - 1, 1) !~ /[A-Za-z0-9+.-]/
         value = url
         sub(/^[^:]*:\/\/[^:]*:/, "", value)
         if (value ~ /^[$<{%]/) next
         note(at < RSTART && word(substr($0, 1, at - 1)) != "" ? word(substr($0, 1, at - 1)) : "address")
-        # Of the web, what stands there may be the token itself.
-        if (url !~ /^https?:/) {
+        # Elsewhere (https, git+https) what stands before the colon may be the token itself.
+        if (url ~ /^(postgres|postgresql|mysql|mariadb|mongodb|redis|rediss|amqp|amqps|ldap|ldaps):/ && is_whole) {
             sub(/^[^:]*:\/\//, "", url)
             sub(/:.*/, "", url)
             name = substr(url, 1, 32)
@@ -58,8 +60,16 @@ FNR == 1 { told(); path = FILENAME; lines = 0 }
 }
 END { told() }'
 
-# undeclared: ends with Z, also where it was cut short.
+# undeclared: ends with Z, also where it was cut short. What is read may be changed under our hands into something endless: no more memory than a
+# quarter of a GiB, and no search where nothing would end it.
 undeclared() {
+    command -v timeout >/dev/null 2>&1 && found_there
+    echo "Z${TAB}undeclared"
+}
+
+found_there() (
+    # shellcheck disable=SC3045 # where a shell has none, the search is made without
+    ulimit -v 262144 2>/dev/null
     set --
     for folder in /etc /opt /srv /var/www /usr/local/etc /root /home; do
         [ ! -d "$folder" ] || set -- "$@" "$folder"
@@ -67,5 +77,4 @@ undeclared() {
     limited 4 find "$@" -xdev -maxdepth 6 -type f -size -129 ! -path "*$TAB*" ! -path "*$NL*" \( -name '*.env' -o -name '.env*' -o -name '*.ini' -o \
         -name '*.conf' -o -name '*.cnf' -o -name '*.cfg' -o -name '*.yml' -o -name '*.yaml' -o -name '*.properties' -o -name '*.json' -o \
         -name '*.toml' -o -name .pgpass -o -name credentials \) -exec awk "$PASSWORDS_AWK" {} + 2>/dev/null </dev/null | head -n 1000
-    echo "Z${TAB}undeclared"
-}
+)
