@@ -76,6 +76,18 @@ fn what_wg_refuses_is_not_understood() {
     }
 }
 
+/// Somebody adds a peer while the file is read.
+#[test]
+fn a_file_that_grows_meanwhile_is_understood() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("wg0.conf");
+    std::fs::write(&file, format!("[Peer]\nPublicKey = {JANE}\n")).unwrap();
+    let grows = "tr() { command tr \"$@\"; printf '[Peer]\\nPublicKey = %s\\n' \"$NEXT\" >>\"$FOLDER/wg0.conf\"; }";
+    let (survey, _) = says(folder.path(), &format!("NEXT={BOB}; {grows}; {{ files; }} | awk \"$PEERS\""));
+    assert_eq!(survey.files[0].wrong, None, "{survey:?}");
+    assert_ne!(std::fs::read_to_string(&file).unwrap().matches("[Peer]").count(), 1, "nobody added a peer");
+}
+
 #[test]
 fn comments_of_others_are_not_the_next_peers() {
     let (survey, _) = read(&format!(
