@@ -242,6 +242,15 @@ pub trait Connector: Send + Sync {
         false
     }
 
+    /// A new value for a secret of which this is the source, where that is no password but something only the connector can make, such as a key pair.
+    /// It is sealed before it is set. Never does I/O.
+    ///
+    /// # Errors
+    /// There is no randomness.
+    fn new_value(&self, _source: &Part) -> Result<Option<SecretString>, Fault> {
+        Ok(None)
+    }
+
     /// Connects and logs in.
     ///
     /// # Errors

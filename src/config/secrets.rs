@@ -40,6 +40,7 @@ pub fn check(file: &File, document: &yaml::Document, mistakes: &mut Vec<Mistake>
         }
         let source = &secret.source;
         let kind = match (&source.account, &source.file, &source.setter) {
+            (None, None, _) if source.authorizes.is_some() => PartKind::Authorized,
             (None, Some(_), _) => PartKind::SourceFile,
             (_, _, Some(_)) => PartKind::Checked,
             _ => PartKind::Source,
@@ -58,8 +59,12 @@ pub fn check(file: &File, document: &yaml::Document, mistakes: &mut Vec<Mistake>
             shape::setter(document, source, setter, &|key| at(name, &["source", "setter", key]), mistakes);
         }
         // What the source is there: an account, or the file of a program.
-        let object = source.account.as_ref().or(source.file.as_ref()).cloned().unwrap_or_default();
-        let path = at(name, &["source", if source.account.is_some() { "account" } else { "file" }]);
+        let (object, path) = match (&source.account, &source.authorizes, &source.file) {
+            (Some(account), ..) => (account.clone(), "account"),
+            (None, Some(account), _) => (account.clone(), "authorizes"),
+            (None, None, file) => (file.clone().unwrap_or_default(), "file"),
+        };
+        let path = at(name, &["source", path]);
         let alternate = at(name, &["source", "alternate"]);
         if let Some(other) = &source.alternate {
             if other.trim().is_empty() || other.contains(char::is_control) || source.account.as_ref() == Some(other) {
@@ -101,7 +106,7 @@ pub fn check(file: &File, document: &yaml::Document, mistakes: &mut Vec<Mistake>
                         )
                         .help("where the source has an `alternate`, add `user-key`, such as `user-key: PGUSER`"),
                 ),
-                (Some(_), Some(user_key)) if *user_key == consumer.key => mistakes.push(document.error(
+                (Some(_), Some(user_key)) if Some(user_key) == consumer.key.as_ref() => mistakes.push(document.error(
                     &of_consumer(name, item, "user-key"),
                     "the account's name and the value cannot have the same key",
                     "the key of the name",
@@ -114,8 +119,10 @@ pub fn check(file: &File, document: &yaml::Document, mistakes: &mut Vec<Mistake>
                 _ => {}
             }
         }
-        let own =
-            |account: &String| [&source.account, &source.alternate].iter().any(|own| own.as_ref() == Some(account));
+        let also = source.also.iter().filter_map(|other| other.authorizes.as_ref());
+        let accounts = source.account.iter().chain(&source.alternate).chain(&source.authorizes).chain(also);
+        let accounts: Vec<&String> = accounts.collect();
+        let own = |account: &String| accounts.contains(&account);
         let mapped = |m: &crate::roster::Mapping| m.system == source.system && own(&m.account);
         if let Some(item) = file.accounts.iter().position(mapped) {
             let first = document.spot(&["accounts".into(), item.into(), "account".into()], "a person's account");
@@ -129,9 +136,7 @@ pub fn check(file: &File, document: &yaml::Document, mistakes: &mut Vec<Mistake>
         let protects = |p: &crate::roster::Protected| {
             p.kind == crate::roster::Protection::BreakGlass
                 && p.system == source.system
-                && [&source.account, &source.alternate]
-                    .iter()
-                    .any(|own| own.as_ref().is_some_and(|account| p.account.eq_ignore_ascii_case(account)))
+                && accounts.iter().any(|account| p.account.eq_ignore_ascii_case(account))
         };
         if let Some(item) = file.protected.iter().position(protects) {
             let first = document.spot(&["protected".into(), item.into(), "account".into()], "never touched");
@@ -145,7 +150,9 @@ pub fn check(file: &File, document: &yaml::Document, mistakes: &mut Vec<Mistake>
         let place = source.place.as_ref().filter(|_| source.file.is_some()).cloned().unwrap_or_default();
         let key = source.key.as_ref().map(ToString::to_string).unwrap_or_default();
         let account = (source.system.0.clone(), place.to_ascii_lowercase(), object, key);
-        if let Some(first) = sources.get(&account) {
+        if source.authorizes.is_some() {
+            // Any number of keys may open one account.
+        } else if let Some(first) = sources.get(&account) {
             let first = document.spot(first, "and here");
             let title = match source.file {
                 Some(_) => "two secrets have the same key of the same file as their source",
@@ -171,13 +178,14 @@ pub fn check(file: &File, document: &yaml::Document, mistakes: &mut Vec<Mistake>
             let spot = |key| of_consumer(name, item, key);
             let kind = if consumer.path.is_some() { PartKind::ConsumerPath } else { PartKind::Consumer };
             participant(file, document, &consumer.system, kind, &spot("system"), mistakes);
-            shape::consumer(document, consumer, &spot, mistakes);
+            shape::consumer(document, consumer, source.authorizes.is_some(), &spot, mistakes);
             let Some(object) = consumer.file.as_ref().or(consumer.path.as_ref()) else { continue };
+            let key = if consumer.key.is_some() { "key" } else { "file" };
             let place = (
                 consumer.system.0.clone(),
                 consumer.place.clone().unwrap_or_default().to_ascii_lowercase(),
                 object.clone(),
-                consumer.key.to_string(),
+                consumer.key.as_ref().map(ToString::to_string).unwrap_or_default(),
             );
             if let Some(first) = keys.get(&place) {
                 let first = document.spot(first, "and here");
@@ -185,9 +193,9 @@ pub fn check(file: &File, document: &yaml::Document, mistakes: &mut Vec<Mistake>
                     Some(_) => "the same key of the same file is there twice",
                     None => "the same key of the same path is there twice",
                 };
-                mistakes.push(document.error(&spot("key"), title, "here").spot(first));
+                mistakes.push(document.error(&spot(key), title, "here").spot(first));
             } else {
-                keys.insert(place, spot("key"));
+                keys.insert(place, spot(key));
             }
         }
         if secret.overlap.is_some_and(|overlap| overlap > LONGEST_OVERLAP) {
@@ -231,6 +239,7 @@ fn participant(
         PartKind::Source => ("the source", "a source"),
         PartKind::Former => ("the source with an `alternate`", "such a source"),
         PartKind::Checked => ("the source with a `setter`", "such a source"),
+        PartKind::Authorized => ("the source with `authorizes`", "such a source"),
         PartKind::Setter => ("the setter", "setters"),
         PartKind::SourceFile => ("the source", "a source that is a file"),
         PartKind::Consumer => ("a consumer", "consumers"),
@@ -305,6 +314,11 @@ pub fn places(file: &File, document: &yaml::Document, connectors: &[Arc<dyn Conn
         let spot = |key| at(&name.0, &["source", key]);
         if source.file.is_none() || source.place.is_some() {
             mistakes.extend(which(source.place.as_ref(), &source.system, &spot("place"), &spot("system")));
+        }
+        for (item, other) in source.also.iter().enumerate() {
+            let mut path = at(&name.0, &["source", "also"]);
+            path.extend([yaml::Node::from(item), "place".into()]);
+            mistakes.extend(which(Some(&other.place), &source.system, &path, &path));
         }
         if let Some(setter) = &source.setter {
             let spot = |key| at(&name.0, &["source", "setter", key]);

@@ -59,6 +59,8 @@ pub(super) struct Rotation {
     source: Participant,
     /// Where two accounts alternate: the one that programs leave.
     former: Option<Participant>,
+    /// Where the source is an account that a private key opens: others that it opens as well.
+    also: Vec<Participant>,
     /// What sets the source's password, where that is not the source.
     setter: Option<Participant>,
     consumers: Vec<Participant>,
@@ -72,9 +74,10 @@ impl Participant {
     /// For people.
     fn name(&self) -> String {
         match &self.part {
-            Part::Source { account } | Part::Former { account } | Part::Checked { account } => {
-                format!("{account} at {}", self.place.id)
-            }
+            Part::Source { account }
+            | Part::Former { account }
+            | Part::Checked { account }
+            | Part::Authorized { account } => format!("{account} at {}", self.place.id),
             Part::Setter(role) => format!("{} at {}", role.path, self.place.id),
             Part::SourceFile(kept) | Part::Consumer(kept) => format!("{} at {}", kept.file, self.place.id),
             Part::ConsumerPath(kept) => format!("{} at {}", kept.path, self.place.id),
@@ -83,22 +86,29 @@ impl Participant {
 }
 
 impl Rotation {
-    /// Where values are checked: the account that gets the new one, and the other one where two alternate.
+    /// Where values are checked: the account that gets the new one, the other one where two alternate, and whatever else a private key opens.
     fn checking(&self) -> impl Iterator<Item = &Participant> {
-        std::iter::once(&self.source).chain(&self.former)
+        std::iter::once(&self.source).chain(&self.former).chain(&self.also)
+    }
+
+    /// One of those at each of their places.
+    fn checking_places(&self) -> Vec<&Participant> {
+        let mut places = BTreeMap::new();
+        for participant in self.checking() {
+            places.entry(&participant.place.id).or_insert(participant);
+        }
+        places.into_values().collect()
     }
 
     fn everybody(&self) -> impl Iterator<Item = &Participant> {
         self.setter.iter().chain(self.checking()).chain(&self.consumers)
     }
 
-    /// By number: the consumers in their order, the source, and the other account where two alternate, or the setter where there is one.
+    /// By number: the consumers in their order, the source, the other account where two alternate, or the setter where there is one, and what else a
+    /// private key opens.
     fn numbered(&self, index: usize) -> &Participant {
-        match (self.consumers.get(index), self.former.as_ref().or(self.setter.as_ref())) {
-            (Some(consumer), _) => consumer,
-            (None, Some(other)) if index > self.consumers.len() => other,
-            (None, _) => &self.source,
-        }
+        let others = self.former.iter().chain(&self.setter).chain(&self.also);
+        self.consumers.iter().chain([&self.source]).chain(others).nth(index).unwrap_or(&self.source)
     }
 
     /// How many take part.
@@ -108,7 +118,11 @@ impl Rotation {
 
     /// The ways in that the old values are: the leaver's, if somebody leaves. That of the source first.
     fn doors(&self, leaver: Option<&Person>) -> Vec<Door> {
-        let detail = format!("password of a program; {}", self.why.join(", "));
+        let what = match self.source.part {
+            Part::Authorized { .. } => "private key of a program",
+            _ => "password of a program",
+        };
+        let detail = format!("{what}; {}", self.why.join(", "));
         let door = |participant: &Participant| {
             let (account, _) = participant.part.object();
             let (place, kind) = (&participant.place.id, DoorKind::SharedSecret);
@@ -127,17 +141,27 @@ impl Rotation {
 
     /// The door of the value that the programs log in with until they get the new one; and that of the account that they get it for.
     fn old_and_new(&self) -> (DoorId, DoorId) {
-        let mut ids = self.door_ids();
-        let last = ids.pop().unwrap_or_else(|| DoorId(String::new()));
-        let first = ids.pop().unwrap_or_else(|| last.clone());
-        (last, first)
+        let mut ids = self.door_ids().into_iter();
+        let of_source = ids.next().unwrap_or_else(|| DoorId(String::new()));
+        let of_former = ids.next().filter(|_| self.former.is_some());
+        (of_former.unwrap_or_else(|| of_source.clone()), of_source)
     }
 
-    /// Under which door it is kept what a participant saw: its own; a consumer's under one that does not change when accounts do.
+    /// The doors of what else a private key opens.
+    fn also_doors(&self) -> Vec<DoorId> {
+        let mut ids = self.door_ids();
+        ids.split_off(ids.len() - self.also.len())
+    }
+
+    /// Under which door it is kept what a participant saw: the source's or the former's; a consumer's under one that does not change when accounts do.
     fn keeps(&self, participant: &Participant) -> DoorId {
         let (old, new) = self.old_and_new();
         match participant.part {
-            Part::Source { .. } | Part::Checked { .. } | Part::Setter(_) | Part::SourceFile(_) => new,
+            Part::Source { .. }
+            | Part::Checked { .. }
+            | Part::Authorized { .. }
+            | Part::Setter(_)
+            | Part::SourceFile(_) => new,
             Part::Former { .. } => old,
             Part::Consumer(_) | Part::ConsumerPath(_) => old.min(new),
         }
@@ -253,8 +277,12 @@ fn half_rotated_at(state: &RunState, door: &Door) -> Option<String> {
         )
     };
     let source = (&door.place, door.account.as_str(), "");
-    // A consumer has a key, and of two accounts that alternate both are at one place: what is left is the setter.
-    let sets = |who: &(&PlaceId, &str, &str)| *who == source || (who.2.is_empty() && *who.0 != door.place);
+    // A consumer has a key, and whatever else checks the value has a door of its own: what is left is the setter.
+    let checks = |who: &(&PlaceId, &str, &str)| {
+        let doors = state.doors.values().map(|d| &d.door).filter(|d| d.kind == DoorKind::SharedSecret);
+        doors.filter(|d| d.object == door.object).any(|d| d.place == *who.0 && d.account == who.1)
+    };
+    let sets = |who: &(&PlaceId, &str, &str)| *who == source || (who.2.is_empty() && !checks(who));
     let gone: Vec<_> = turns().filter(|(.., s)| s.waived.is_some()).map(|(who, ..)| who).collect();
     let begun = turns().any(|(who, phase, s)| sets(&who) && phase == Phase::Set.to_string() && s.attempts > 0);
     if !begun || gone.iter().any(sets) {
@@ -394,6 +422,12 @@ impl Engine {
             }
             (first, _) => (checking(first)?, None),
         };
+        let own = secret.source.authorizes.as_ref();
+        let also = secret.source.also.iter().map(|other| {
+            let account = other.authorizes.as_ref().or(own).cloned().ok_or_else(no_part)?;
+            at(&secret.source.system, Some(&other.place), Part::Authorized { account })
+        });
+        let also = also.collect::<Result<_, Fault>>()?;
         let setter = match (&secret.source.setter, &secret.source.account) {
             (Some(setter), Some(account)) => {
                 let role = setter.static_role(account).ok_or_else(no_part)?;
@@ -410,6 +444,7 @@ impl Engine {
                 Part::Source { .. }
                 | Part::Former { .. }
                 | Part::Checked { .. }
+                | Part::Authorized { .. }
                 | Part::Setter(_)
                 | Part::SourceFile(_) => {}
             }
@@ -417,7 +452,7 @@ impl Engine {
         });
         let (consumers, overlap) = (consumers.collect::<Result<_, Fault>>()?, secret.overlap);
         let one_by_one = secret.one_by_one;
-        Ok(Rotation { name: name.clone(), why, source, former, setter, consumers, overlap, one_by_one })
+        Ok(Rotation { name: name.clone(), why, source, former, also, setter, consumers, overlap, one_by_one })
     }
 
     /// The accounts and steps of the secrets that `person` may know, for a draft: place, account, and steps with their stage.

@@ -26,8 +26,8 @@ pub use finding::{Finding, FindingKind};
 pub use health::{Asker, HealthChecks, HttpCheck, TcpCheck};
 pub use mail::MailAddress;
 pub use part::{
-    KeptFile, KeptPath, KeyFormat, KeyPart, KeyPath, Part, PartKind, SecretConsumer, SecretSetter, SecretSource,
-    StaticRole,
+    AlsoAuthorizes, KeptFile, KeptPath, KeyFormat, KeyPart, KeyPath, Part, PartKind, SecretConsumer, SecretSetter,
+    SecretSource, StaticRole,
 };
 pub use period::Period;
 pub use person::{Fingerprint, Person, PersonId, WorkerStatus};

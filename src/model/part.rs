@@ -18,6 +18,12 @@ pub struct SecretSource {
     /// The account as the system calls it. Not with `file`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account: Option<String>,
+    /// The account into which the value, a private key, lets whoever has it: on a host, by the files in which sshd looks for keys. Not with `account`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authorizes: Option<String>,
+    /// Further accounts that the same private key opens, of this host or others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<AlsoAuthorizes>,
     /// A second account with the same rights: programs are moved from one to the other at each rotation, and the one that they leave gets a
     /// password that nobody knows. So both of them always have one that no leaver can know, and no login ever fails in between.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -44,6 +50,17 @@ pub struct SecretSource {
     /// the program refuses it. It is how the old value is proved dead. A list, no shell.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub probe: Vec<String>,
+}
+
+/// Another account that a private key opens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct AlsoAuthorizes {
+    /// The host, as the system names it.
+    pub place: String,
+    /// The account there; the source's own name of it, unless it is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authorizes: Option<String>,
 }
 
 /// What chooses and sets the password of an account: a static role of a Vault's database engine.
@@ -78,8 +95,9 @@ pub struct SecretConsumer {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
     /// The key in the file, such as `PGPASSWORD`, or of the path. In INI, YAML and JSON the way to it: `database.password`, or a list of its parts.
-    /// A number is an item of a list.
-    pub key: KeyPath,
+    /// A number is an item of a list. Left out where the value is the whole file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<KeyPath>,
     /// Where the source has an `alternate`: the key of the account's name in the same file or path, such as `PGUSER`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_key: Option<KeyPath>,
@@ -109,7 +127,12 @@ pub enum KeyFormat {
     Json,
     /// As Java reads it.
     Properties,
+    /// A private key as ssh(1) reads it, without a passphrase: the whole file, and `key` is left out.
+    SshKey,
 }
+
+/// What a value is called where it is a whole file.
+const WHOLE: &str = "private-key";
 
 /// The way to one value in a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -136,7 +159,7 @@ impl KeyPath {
     pub fn parts(&self, format: KeyFormat) -> Vec<String> {
         match (self, format) {
             (Self::Parts(parts), _) => parts.iter().map(ToString::to_string).collect(),
-            (Self::Dotted(key), KeyFormat::Env | KeyFormat::Properties) => vec![key.clone()],
+            (Self::Dotted(key), KeyFormat::Env | KeyFormat::Properties | KeyFormat::SshKey) => vec![key.clone()],
             (Self::Dotted(key), KeyFormat::Ini | KeyFormat::Yaml | KeyFormat::Json) => {
                 key.split('.').map(str::to_string).collect()
             }
@@ -277,6 +300,8 @@ pub enum PartKind {
     Former,
     /// It checks the value of an account that a setter sets.
     Checked,
+    /// It lets a private key into an account.
+    Authorized,
     /// It chooses the value, and sets it where that is checked.
     Setter,
     /// It checks a value that it reads from a file.
@@ -305,6 +330,11 @@ pub enum Part {
         /// As the system calls it.
         account: String,
     },
+    /// The account that the private key opens, which the secret is.
+    Authorized {
+        /// As the host calls it.
+        account: String,
+    },
     /// What sets the password of that account.
     Setter(StaticRole),
     /// The file from which the program that checks the value reads it.
@@ -322,6 +352,7 @@ impl Part {
             Self::Source { .. } => PartKind::Source,
             Self::Former { .. } => PartKind::Former,
             Self::Checked { .. } => PartKind::Checked,
+            Self::Authorized { .. } => PartKind::Authorized,
             Self::Setter(_) => PartKind::Setter,
             Self::SourceFile(_) => PartKind::SourceFile,
             Self::Consumer(_) => PartKind::Consumer,
@@ -333,7 +364,10 @@ impl Part {
     /// be told from others.
     pub fn object(&self) -> (&str, String) {
         match self {
-            Self::Source { account } | Self::Former { account } | Self::Checked { account } => (account, String::new()),
+            Self::Source { account }
+            | Self::Former { account }
+            | Self::Checked { account }
+            | Self::Authorized { account } => (account, String::new()),
             Self::Setter(role) => (&role.path, String::new()),
             Self::SourceFile(kept) => (&kept.file, String::new()),
             Self::Consumer(kept) => (&kept.file, kept.key.to_string()),
@@ -344,7 +378,11 @@ impl Part {
     /// How one sees that the program works; an account has none, and neither has what sets its password.
     pub fn health(&self) -> Option<&HealthChecks> {
         match self {
-            Self::Source { .. } | Self::Former { .. } | Self::Checked { .. } | Self::Setter(_) => None,
+            Self::Source { .. }
+            | Self::Former { .. }
+            | Self::Checked { .. }
+            | Self::Authorized { .. }
+            | Self::Setter(_) => None,
             Self::SourceFile(kept) | Self::Consumer(kept) => Some(&kept.health),
             Self::ConsumerPath(kept) => Some(&kept.health),
         }
@@ -354,6 +392,10 @@ impl Part {
 impl SecretSource {
     /// What it is; nothing if it is neither an account nor a whole file, which is a mistake in `offboard.yaml`.
     pub fn part(&self) -> Option<Part> {
+        if let Some(account) = &self.authorizes {
+            let alone = self.account.is_none() && self.file.is_none() && self.key.is_none();
+            return alone.then(|| Part::Authorized { account: account.clone() });
+        }
         match (&self.account, &self.file, &self.key) {
             (Some(account), None, None) if self.setter.is_some() => Some(Part::Checked { account: account.clone() }),
             (Some(account), None, None) => Some(Part::Source { account: account.clone() }),
@@ -381,9 +423,10 @@ impl SecretSetter {
 }
 
 impl SecretConsumer {
-    /// What it is; nothing if it is neither a file nor a path, which is a mistake in `offboard.yaml`.
+    /// What it is; nothing if it is neither a file nor a path, or has no key, which is a mistake in `offboard.yaml`.
     pub fn part(&self) -> Option<Part> {
-        let (key, from) = (self.key.clone(), self.from.clone());
+        let whole = (self.format == Some(KeyFormat::SshKey)).then(|| KeyPath::Dotted(WHOLE.into()));
+        let (key, from) = (self.key.clone().or(whole)?, self.from.clone());
         let health = self.health.clone().unwrap_or_default();
         match (&self.file, &self.path) {
             (Some(file), None) => Some(Part::Consumer(KeptFile {

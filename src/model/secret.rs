@@ -216,6 +216,9 @@ pub struct Seen {
     /// Source, at `set`: the server's own time after the change. What was opened until then may have been opened with the old value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mark: Option<String>,
+    /// Consumer, at `create`, of a private key: the comment of its public half, which stood beside it in a file of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public: Option<String>,
 }
 
 impl Seen {
@@ -224,9 +227,12 @@ impl Seen {
         if !later.addresses.is_empty() {
             self.addresses.clone_from(&later.addresses);
         }
-        for (kept, new) in
-            [(&mut self.before, &later.before), (&mut self.mark, &later.mark), (&mut self.user, &later.user)]
-        {
+        for (kept, new) in [
+            (&mut self.before, &later.before),
+            (&mut self.mark, &later.mark),
+            (&mut self.user, &later.user),
+            (&mut self.public, &later.public),
+        ] {
             if new.is_some() {
                 kept.clone_from(new);
             }

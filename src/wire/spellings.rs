@@ -7,6 +7,8 @@ use zeroize::Zeroizing;
 
 /// What a program said may have been cut off inside the value. Its beginning counts from so many characters on: fewer are anybody's.
 const BEGINNING: usize = 6;
+/// As many characters, at least, make a line of a value that no other text has by chance.
+const LONG_LINE: usize = 16;
 /// As many characters of base64, at least, are taken for the value where it stands between others.
 const SHORTEST_INSIDE: usize = 4;
 
@@ -19,8 +21,17 @@ pub fn without(said: &str, value: &SecretString) -> String {
         return said.to_string();
     }
     // As the program spelled it, and as it stands there once white space was made one space.
-    let shown = without_exactly(said, value);
-    if *on_one_line == value { shown } else { without_exactly(&shown, &on_one_line) }
+    let mut shown = without_exactly(said, value);
+    if *on_one_line != value {
+        shown = without_exactly(&shown, &on_one_line);
+    }
+    // Of a private key one line alone would be too much.
+    if value.lines().nth(1).is_some() {
+        for line in value.lines().map(str::trim).filter(|line| line.len() >= LONG_LINE) {
+            shown = without_exactly(&shown, line);
+        }
+    }
+    shown
 }
 
 fn without_exactly(said: &str, value: &str) -> String {
@@ -153,6 +164,21 @@ mod tests {
 
     fn cut(said: &str, value: &str) -> String {
         without(said, &SecretString::from(value))
+    }
+
+    #[test]
+    fn of_a_private_key_no_line_is_told() {
+        let lines = [
+            "-----BEGIN KEY-----",
+            "b3BlbnNzaC1rZXktdjEAAAAABG5vbmU",
+            "AAAAEbm9uZQAAAAAAAAAB+/AAAAMwA",
+            "short",
+            "-----END KEY-----",
+        ];
+        let value = format!("{}\n", lines.join("\n"));
+        assert!(!cut(&format!("cannot use {value}"), &value).contains(lines[2]));
+        let said = cut(&format!("line 3: {} is odd; a short one: {}", lines[2], lines[1]), &value);
+        assert_eq!(said, "line 3: … is odd; a short one: …");
     }
 
     #[test]

@@ -64,7 +64,9 @@ fn stands(secret: &SecretHealth, style: &Style) -> String {
     let mut out = String::new();
     for part in &secret.parts {
         let kind = match part.kind {
-            PartKind::Source | PartKind::Former | PartKind::Checked | PartKind::SourceFile => "source",
+            PartKind::Source | PartKind::Former | PartKind::Checked | PartKind::Authorized | PartKind::SourceFile => {
+                "source"
+            }
             PartKind::Setter => "setter",
             PartKind::Consumer | PartKind::ConsumerPath => "consumer",
         };

@@ -12,6 +12,17 @@ type Spot<'a, 's> = &'s dyn Fn(&'static str) -> Path<'a>;
 
 /// Every mistake in a source.
 pub fn source(document: &yaml::Document, source: &SecretSource, spot: Spot, mistakes: &mut Vec<Mistake>) {
+    if let Some(account) = &source.authorizes {
+        authorized(document, source, account, spot, mistakes);
+        return;
+    }
+    if !source.also.is_empty() {
+        mistakes.push(document.error(
+            &spot("also"),
+            "only a private key opens further accounts",
+            "with `authorizes`; leave it out",
+        ));
+    }
     match (&source.account, &source.file) {
         (Some(_), Some(_)) => {
             let title = "a source is an account or a file, not both";
@@ -67,6 +78,56 @@ pub fn source(document: &yaml::Document, source: &SecretSource, spot: Spot, mist
     }
 }
 
+/// Every mistake in a source that is an account which a private key opens.
+fn authorized(
+    document: &yaml::Document,
+    source: &SecretSource,
+    account: &str,
+    spot: Spot,
+    mistakes: &mut Vec<Mistake>,
+) {
+    if account.trim().is_empty() || account.contains(char::is_control) {
+        mistakes.push(document.error(
+            &spot("authorizes"),
+            "a source without an account",
+            "the account's name on the host",
+        ));
+    }
+    for (item, other) in source.also.iter().enumerate() {
+        let name = other.authorizes.as_deref().unwrap_or(account);
+        let at = |key| [spot("also"), vec![item.into(), yaml::Node::Key(key)]].concat();
+        if name.trim().is_empty() || name.contains(char::is_control) {
+            mistakes.push(document.error(
+                &at("authorizes"),
+                "an account without a name",
+                "the account's name on the host",
+            ));
+        }
+        let same = |place: Option<&String>, account: &str| {
+            place.is_some_and(|p| p.eq_ignore_ascii_case(&other.place)) && account == name
+        };
+        let earlier =
+            source.also[..item].iter().any(|o| same(Some(&o.place), o.authorizes.as_deref().unwrap_or(account)));
+        if earlier || same(source.place.as_ref(), account) {
+            mistakes.push(document.error(&at("place"), "the same account is there twice", "leave one of them out"));
+        }
+    }
+    let odd = [
+        ("account", source.account.is_some()),
+        ("alternate", source.alternate.is_some()),
+        ("setter", source.setter.is_some()),
+        ("file", source.file.is_some()),
+        ("format", source.format.is_some()),
+        ("key", source.key.is_some()),
+        ("reload", !source.reload.is_empty()),
+        ("health", source.health.is_some()),
+        ("probe", !source.probe.is_empty()),
+    ];
+    for key in odd.into_iter().filter(|(_, there)| *there).map(|(key, _)| key) {
+        mistakes.push(document.error(&spot(key), format!("`authorizes` goes without `{key}`"), "leave it out"));
+    }
+}
+
 /// Every mistake in what sets the source's password.
 pub fn setter(
     document: &yaml::Document,
@@ -90,7 +151,36 @@ pub fn setter(
 }
 
 /// Every mistake in a consumer.
-pub fn consumer(document: &yaml::Document, consumer: &SecretConsumer, spot: Spot, mistakes: &mut Vec<Mistake>) {
+pub fn consumer(
+    document: &yaml::Document,
+    consumer: &SecretConsumer,
+    of_private_key: bool,
+    spot: Spot,
+    mistakes: &mut Vec<Mistake>,
+) {
+    let whole = consumer.format == Some(KeyFormat::SshKey);
+    if of_private_key != whole {
+        let mistake = match of_private_key {
+            true => document.error(
+                &spot("format"),
+                "the value is a private key: its file has nothing else in it",
+                "`format: ssh-key` belongs here",
+            ),
+            false => document
+                .error(&spot("format"), "the value is no private key", "not with this source")
+                .help("for a private key, the source has `authorizes: ACCOUNT`"),
+        };
+        mistakes.push(mistake);
+    }
+    let odd =
+        [("key", consumer.key.is_some()), ("user-key", consumer.user_key.is_some()), ("path", consumer.path.is_some())];
+    for key in odd.into_iter().filter(|(_, there)| whole && *there).map(|(key, _)| key) {
+        mistakes.push(document.error(&spot(key), "a private key is a whole file", "leave it out"));
+    }
+    if consumer.key.is_none() && !whole {
+        mistakes.push(document.error(&spot("key"), "a consumer without a key", "`key` belongs here"));
+        return;
+    }
     match consumer.part() {
         Some(Part::Consumer(kept)) => {
             if consumer.place.is_none() {
@@ -168,7 +258,10 @@ fn file(document: &yaml::Document, kept: &KeptFile, spot: Spot, mistakes: &mut V
             None => mistake,
         });
     }
-    command(document, &kept.reload, spot, "reload", mistakes);
+    // ssh reads its key each time.
+    if kept.format != KeyFormat::SshKey || !kept.reload.is_empty() {
+        command(document, &kept.reload, spot, "reload", mistakes);
+    }
     if kept.health.is_empty() {
         command(document, &[], spot, "health", mistakes);
     }
@@ -250,6 +343,7 @@ fn odd_key(kept: &KeptFile) -> Option<(&'static str, &'static str)> {
             (path.len() > 2 || path.last().is_some_and(odd) || (path.len() == 2 && path[0].contains(']')))
                 .then_some(("that is no key of an INI file", wanted))
         }
+        KeyFormat::SshKey => None,
         KeyFormat::Yaml | KeyFormat::Json => {
             (path.len() > 32).then_some(("that key is too deep in its file", "at most 32 parts"))
         }

@@ -35,7 +35,7 @@ const FRESH: (Duration, Duration) = (Duration::from_secs(10), Duration::from_mil
 pub async fn rotate(link: &mut PgLink, turn: &Turn<'_>, cx: &Cx) -> Result<Taken, Fault> {
     let account = match turn.part {
         Part::Source { account } | Part::Former { account } | Part::Checked { account } => account,
-        Part::Setter(_) | Part::SourceFile(_) | Part::Consumer(_) | Part::ConsumerPath(_) => {
+        Part::Authorized { .. } | Part::Setter(_) | Part::SourceFile(_) | Part::Consumer(_) | Part::ConsumerPath(_) => {
             return Err(Fault::new(FaultKind::Misconfigured, link.what(format!("{} a file or a path", turn.phase)))
                 .because("a PostgreSQL role can be the source of a secret, nothing else"));
         }
@@ -214,14 +214,18 @@ async fn create(link: &mut PgLink, source: &Source<'_>, turn: &Turn<'_>) -> Resu
                 .hint("somebody has changed one and not the other: mend that first, then: offboard resume"));
         }
         Attempt::Unknown(why) => {
-            let what = format!("role {:?} cannot be tried from here, so its old password cannot be proved dead: {why}", source.name);
+            let what = format!(
+                "role {:?} cannot be tried from here, so its old password cannot be proved dead: {why}",
+                source.name
+            );
             taken.outcome = note("no login as the role can be tried from here");
             taken.findings.push(Finding {
                 kind: FindingKind::Configuration,
                 place: Some(link.place.id.clone()),
                 account: Some(source.name.to_string()),
                 what,
-                hint: "let it in from offboard's own address by a hostssl line with scram-sha-256 in pg_hba.conf".into(),
+                hint: "let it in from offboard's own address by a hostssl line with scram-sha-256 in pg_hba.conf"
+                    .into(),
             });
         }
     }
@@ -248,7 +252,8 @@ async fn set(link: &mut PgLink, source: Source<'_>, turn: &Turn<'_>, cx: &Cx) ->
     loop {
         let strangers = |session: &Backend| session.address.as_deref().is_none_or(|a| !ours.contains(a));
         ended += end(link, &source, mark, strangers).await?;
-        let again = stored_now(link, source.name, turn, cx).await.map_err(|f| f.into_fault(link.what(&source.cannot)))?;
+        let again =
+            stored_now(link, source.name, turn, cx).await.map_err(|f| f.into_fault(link.what(&source.cannot)))?;
         match again {
             Some(stored) if stored.is_new => break,
             // What is no consumer's has ended by now, so the next one that the setter sets stays.
@@ -266,7 +271,8 @@ async fn set(link: &mut PgLink, source: Source<'_>, turn: &Turn<'_>, cx: &Cx) ->
     }
     let how = if source.checked { "what the setter has set is stored here" } else { "a new SCRAM verifier" };
     let note = format!("{how}; sessions that are no consumer's, ended: {ended}");
-    let mut taken = Taken::new(if changed || source.checked || ended > 0 { Outcome::Done { note } } else { Outcome::AlreadyDone });
+    let mut taken =
+        Taken::new(if changed || source.checked || ended > 0 { Outcome::Done { note } } else { Outcome::AlreadyDone });
     taken.seen = Seen { mark: Some(mark.to_string()), ..Seen::default() };
     Ok(taken)
 }
@@ -274,7 +280,8 @@ async fn set(link: &mut PgLink, source: Source<'_>, turn: &Turn<'_>, cx: &Cx) ->
 async fn put(link: &mut PgLink, source: &Source<'_>, new: &SecretString, cx: &Cx) -> Result<(), Fault> {
     let role = role_of(link, source).await?;
     let verifier = stored::verifier(link, source.name, new, cx);
-    let done = alter(link, &role, "format('ALTER ROLE %I PASSWORD %L', $1::text, $2::text)", &[source.name, &verifier]).await;
+    let done =
+        alter(link, &role, "format('ALTER ROLE %I PASSWORD %L', $1::text, $2::text)", &[source.name, &verifier]).await;
     done.map_err(|failure| link.fault(failure, &source.cannot, || grant_for_alter(link, &role)))
 }
 
@@ -346,7 +353,9 @@ fn value<'a>(link: &PgLink, source: &Source<'_>, turn: &Turn<'a>) -> Result<&'a 
 
 fn changed_since(link: &PgLink, source: &Source<'_>) -> Fault {
     let hint = match source.checked {
-        true => "if it was the setter, begin a new run with --anew; if it was not, let the setter set another one first (bao write -f …/rotate-role/…)",
+        true => {
+            "if it was the setter, begin a new run with --anew; if it was not, let the setter set another one first (bao write -f …/rotate-role/…)"
+        }
         false => "find out who; if the leaver cannot know the new one, waive this step",
     };
     Fault::new(FaultKind::Protected, link.what(&source.cannot))
@@ -356,13 +365,22 @@ fn changed_since(link: &PgLink, source: &Source<'_>) -> Fault {
 
 /// Why what the setter says is not what this server has.
 fn not_set(link: &PgLink, source: &Source<'_>, turn: &Turn<'_>) -> Fault {
-    let fault = |kind, because: &str, hint: &str| Fault::new(kind, link.what(&source.cannot)).because(because).hint(hint);
+    let fault =
+        |kind, because: &str, hint: &str| Fault::new(kind, link.what(&source.cannot)).because(because).hint(hint);
     if source.stored.digest == turn.seen.before {
         let because = "the setter has set a new password, and this server still has the old one";
-        return fault(FaultKind::Busy, because, "see that the setter's connection leads to this server, then: offboard resume");
+        return fault(
+            FaultKind::Busy,
+            because,
+            "see that the setter's connection leads to this server, then: offboard resume",
+        );
     }
     let because = "somebody has changed it behind the setter's back: it is left as they set it";
-    fault(FaultKind::Protected, because, "let the setter set another one (bao write -f …/rotate-role/…), then begin a new run with --anew")
+    fault(
+        FaultKind::Protected,
+        because,
+        "let the setter set another one (bao write -f …/rotate-role/…), then begin a new run with --anew",
+    )
 }
 
 /// Microseconds since 1970 by the server's clock.
@@ -374,7 +392,8 @@ async fn now(link: &mut PgLink, source: &Source<'_>) -> Result<i64, Fault> {
 
 fn mark_of(link: &PgLink, source: &Source<'_>, turn: &Turn<'_>) -> Result<i64, Fault> {
     turn.seen.mark.as_deref().and_then(|mark| mark.parse().ok()).ok_or_else(|| {
-        Fault::new(FaultKind::Unexpected, link.what(&source.cannot)).because("it is not on record when the value was set")
+        Fault::new(FaultKind::Unexpected, link.what(&source.cannot))
+            .because("it is not on record when the value was set")
     })
 }
 
@@ -533,10 +552,20 @@ pub async fn look(
     };
     Ok(match (refused, changed) {
         (reply, true) => {
-            let tried = reply.map_or("the old value is not kept any more".into(), |reply| format!("the old value is refused: {reply}"));
-            shut(Proof::ReadBack, format!("the stored verifier of role {name:?} is another one than the leaver's; {tried}"), shown)
+            let tried = reply.map_or("the old value is not kept any more".into(), |reply| {
+                format!("the old value is refused: {reply}")
+            });
+            shut(
+                Proof::ReadBack,
+                format!("the stored verifier of role {name:?} is another one than the leaver's; {tried}"),
+                shown,
+            )
         }
-        (Some(reply), false) => Look::unproven(format!("the old value is refused ({reply}), but nothing shows that the new one gets in")),
-        (None, false) => Look::unproven("the value that the leaver may know has not been replaced, or nothing shows that it was"),
+        (Some(reply), false) => {
+            Look::unproven(format!("the old value is refused ({reply}), but nothing shows that the new one gets in"))
+        }
+        (None, false) => {
+            Look::unproven("the value that the leaver may know has not been replaced, or nothing shows that it was")
+        }
     })
 }

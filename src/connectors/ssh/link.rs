@@ -8,7 +8,8 @@ use super::uses::Uses;
 use super::{Fleet, HostAt, watched};
 use crate::connector::{Cx, Health, KnownSecret, LastUse, Link, Scope, Taken, Turn};
 use crate::model::{
-    Account, CouldRead, Door, DoorKind, Fault, FaultKind, Finding, FindingKind, Fingerprint, Look, Outcome, Restored, Step, Undeclared, Undo,
+    Account, CouldRead, Door, DoorKind, Fault, FaultKind, Finding, FindingKind, Fingerprint, Look, Outcome, Restored,
+    Step, Undeclared, Undo,
 };
 use crate::wire::reach::{HostPort, Stream};
 pub(super) use crate::wire::shell::quoted;
@@ -204,6 +205,13 @@ impl SshLink {
         let keep_of = accounts.iter().map(|name| name.to_string()).collect();
         let survey = Survey { keep_of, ..Survey::default() };
         let survey = self.call(&format!("listing {}", names.join(" ")), survey).await?;
+        self.complete(survey)
+    }
+
+    /// The whole host, with a key that is kept wherever it stands.
+    pub(super) async fn whole(&mut self, key: &Fingerprint) -> Result<Survey, Fault> {
+        let survey = Survey { keep: [key.clone()].into(), ..Survey::default() };
+        let survey = self.call("survey", survey).await?;
         self.complete(survey)
     }
 

@@ -14,6 +14,7 @@
 //! | `held` | findings about what a leaver may have left behind where they could write |
 //! | `plan`, `apply` | steps, and what the script is told |
 //! | `rotate`, `keyfile` | a consumer of a shared secret: one key of a file (env, INI, YAML, JSON, properties), reload, health; no value in what they say |
+//! | `source`, `service_key` | its source: a program that checks the value, an account that a private key opens |
 //! | `look` | verdicts |
 //! | `uses` | for a sweep: when accounts were last used, and which can be entered at all |
 //! | `check` | our own standing, and how sshd is set up |
@@ -31,6 +32,7 @@ mod plan;
 mod rotate;
 #[cfg(test)]
 mod script_tests;
+mod service_key;
 mod settings;
 mod source;
 mod survey;
@@ -42,11 +44,13 @@ pub use settings::{Settings, build};
 
 use crate::connector::{Connector, Cx, Entry, Link, Manifest};
 use crate::model::{
-    Account, Action, Chain, DoorKind, Family, Fault, FaultKind, Fingerprint, PartKind, PersonId, Place, PlaceId, Proof,
+    Account, Action, Chain, DoorKind, Family, Fault, FaultKind, Fingerprint, Part, PartKind, PersonId, Place, PlaceId,
+    Proof,
 };
 use crate::wire::shell::{self, KnownHosts, Login, Target};
 use async_trait::async_trait;
 use russh::keys::PrivateKey;
+use secrecy::SecretString;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
@@ -62,7 +66,7 @@ pub static MANIFEST: Manifest = Manifest {
         (DoorKind::Job, Proof::ReadBack),
         (DoorKind::Membership, Proof::ReadBack),
     ],
-    rotates: &[PartKind::Consumer, PartKind::SourceFile],
+    rotates: &[PartKind::Consumer, PartKind::SourceFile, PartKind::Authorized],
     privileges: &[
         "an SSH login by key on every host",
         "root there, or sudo without a password: offboard ALL=(root) NOPASSWD: /bin/sh -s",
@@ -129,6 +133,15 @@ impl Connector for Arc<Fleet> {
         // Whoever changed its password, or made it, on that day found it there.
         let day = account.facts.get("changed")?.as_i64()?;
         jiff::Timestamp::from_second(day.checked_mul(86_400)?).ok()
+    }
+
+    fn new_value(&self, source: &Part) -> Result<Option<SecretString>, Fault> {
+        if !matches!(source, Part::Authorized { .. }) {
+            return Ok(None);
+        }
+        let made = keyfile::PrivateKeyFile::new().and_then(|key| key.text());
+        let text = made.map_err(|why| Fault::new(FaultKind::Unexpected, "cannot make a new key pair").because(why))?;
+        Ok(Some(SecretString::from(text.as_str())))
     }
 
     async fn open(&self, place: &Place, cx: &Cx) -> Result<Box<dyn Link>, Fault> {

@@ -3,11 +3,11 @@
 //!
 //! Commands are lists of arguments. The value is in none of them: it travels inside the file, over the script's standard input.
 
-use super::keyfile;
+use super::keyfile::{self, PrivateKeyFile};
 use super::link::{SshLink, quoted, watch};
 use super::survey::Survey;
 use crate::connector::{Cx, Taken, Turn};
-use crate::model::{Asker, Digest, Fault, FaultKind, KeptFile, Outcome, Part, Phase, short_id};
+use crate::model::{Asker, Digest, Fault, FaultKind, KeptFile, KeyFormat, Outcome, Part, Phase, short_id};
 use crate::wire::reach;
 use crate::wire::shell::printable;
 use crate::wire::spellings::without;
@@ -29,10 +29,14 @@ const ASK: Duration = Duration::from_secs(5);
 
 /// See [`crate::connector::Link::rotate`].
 pub(super) async fn rotate(link: &mut SshLink, turn: &Turn<'_>, cx: &Cx) -> Result<Taken, Fault> {
-    let (Part::Consumer(kept) | Part::SourceFile(kept)) = turn.part else {
-        return Err(link
-            .fault(FaultKind::Misconfigured, "takes no such part in a rotation")
-            .because("a host's accounts and paths are no part of one: its files are"));
+    let kept = match turn.part {
+        Part::Consumer(kept) | Part::SourceFile(kept) => kept,
+        Part::Authorized { account } => return super::service_key::rotate(link, account, turn).await,
+        Part::Source { .. } | Part::Former { .. } | Part::Checked { .. } | Part::Setter(_) | Part::ConsumerPath(_) => {
+            return Err(link.fault(FaultKind::Misconfigured, "takes no such part in a rotation").because(
+                "a host's passwords and paths are no part of one: its files are, and the keys of its accounts",
+            ));
+        }
     };
     let mut work = Work { link, kept, turn, cx, read: Vec::new() };
     match turn.phase {
@@ -83,7 +87,10 @@ impl<'t> Work<'_, 't> {
             }
         }
         self.is_healthy(Duration::ZERO).await?;
-        let mut taken = Taken::new(Outcome::Done { note: "it stands there once, can be replaced, and the program is healthy".into() });
+        let public = self.public_half(&held).await?;
+        let mut taken = Taken::new(Outcome::Done {
+            note: "it stands there once, can be replaced, and the program is healthy".into(),
+        });
         let own = self.kept.from.iter().map(ToString::to_string);
         let address = self.link.host.target.address.parse::<std::net::IpAddr>().ok();
         taken.seen.addresses =
@@ -91,6 +98,7 @@ impl<'t> Work<'_, 't> {
         taken.seen.addresses.sort();
         taken.seen.addresses.dedup();
         taken.seen.user = held.user;
+        taken.seen.public = public;
         match self.turn.part {
             Part::SourceFile(_) => taken.seen.before = Some(self.try_source(&held.value).await?),
             _ => taken.value = Some(held.value),
@@ -106,7 +114,9 @@ impl<'t> Work<'_, 't> {
         let mut note = String::new();
         if held.value.expose_secret() != new.expose_secret() || !self.is_user(&held) {
             // A late set must not write over what somebody has put there since.
-            if self.turn.old.is_none_or(|old| old.expose_secret() != held.value.expose_secret()) || held.user != self.turn.seen.user {
+            if self.turn.old.is_none_or(|old| old.expose_secret() != held.value.expose_secret())
+                || held.user != self.turn.seen.user
+            {
                 return Err(self
                     .fault(FaultKind::Protected, "somebody else has changed the value there: it is left as they set it")
                     .hint("compare it with the source; give it the current value by hand, then waive this step"));
@@ -114,12 +124,20 @@ impl<'t> Work<'_, 't> {
             self.put(&held, new).await?;
             note.push_str("replaced; ");
         }
+        self.put_public_half(new).await?;
+        if self.kept.reload.is_empty() {
+            note.push_str("read at the next login");
+            return Ok(Taken::new(Outcome::Done { note }));
+        }
         // Always: what was written before a crash may not have been read yet.
         let reload = self.run(&self.kept.reload).await?;
         if reload.status != Some(0) {
-            return Err(self
-                .fault(FaultKind::Busy, format!("the reload command ended with {}", reload.words()))
-                .hint(format!("the file has the new value. As root on {}: see why it fails, then: offboard resume", self.link.host.target.name)));
+            return Err(self.fault(FaultKind::Busy, format!("the reload command ended with {}", reload.words())).hint(
+                format!(
+                    "the file has the new value. As root on {}: see why it fails, then: offboard resume",
+                    self.link.host.target.name
+                ),
+            ));
         }
         note.push_str("reloaded");
         Ok(Taken::new(Outcome::Done { note }))
@@ -165,7 +183,9 @@ impl<'t> Work<'_, 't> {
         let addresses = if self.turn.phase == Phase::Create { " addresses" } else { "" };
         let answer = self.answer(&format!("secret_read {}{addresses} </dev/null", quoted(&self.kept.file))).await?;
         let file = Zeroizing::new(
-            STANDARD.decode(answer.base64.as_bytes()).map_err(|_| self.fault(FaultKind::Unexpected, "the host's answer is not as expected"))?,
+            STANDARD
+                .decode(answer.base64.as_bytes())
+                .map_err(|_| self.fault(FaultKind::Unexpected, "the host's answer is not as expected"))?,
         );
         let found = keyfile::find(self.kept.format, &file, &self.kept.path())
             .map_err(|why| self.fault(FaultKind::Misconfigured, why).hint(MEND))?;
@@ -174,8 +194,9 @@ impl<'t> Work<'_, 't> {
         let user = match self.kept.user_path() {
             Some(path) => {
                 let found = keyfile::find(self.kept.format, &file, &path);
-                let found = found
-                    .map_err(|why| self.fault(FaultKind::Misconfigured, format!("the account's name: {why}")).hint(MEND))?;
+                let found = found.map_err(|why| {
+                    self.fault(FaultKind::Misconfigured, format!("the account's name: {why}")).hint(MEND)
+                })?;
                 Some(found.value.to_string())
             }
             None => None,
@@ -194,7 +215,8 @@ impl<'t> Work<'_, 't> {
         let (path, tag) = (quoted(&self.kept.file), self.tag());
         let nonce = format!("{:032x}", rand::random::<u128>());
         let (was, will_be) = (Digest::of(&held.file), Digest::of(&edited));
-        let mut call = Zeroizing::new(format!("secret_put {path} {tag} {nonce} {was} {will_be} <<'END'\n"));
+        let mut call = Zeroizing::new(self.without_public_half(held)?);
+        call.push_str(&format!("secret_put {path} {tag} {nonce} {was} {will_be} <<'END'\n"));
         for at in (0..base64.len()).step_by(76) {
             call.push_str(&base64[at..base64.len().min(at + 76)]);
             call.push('\n');
@@ -204,6 +226,45 @@ impl<'t> Work<'_, 't> {
         // The host has compared what arrived, and `test` reads it back.
         self.answer(&call).await?;
         Ok(())
+    }
+
+    /// The comment of the private key's public half, if that stands beside it: ssh(1) takes that for the key's, so the two are replaced together.
+    async fn public_half(&mut self, held: &Held) -> Result<Option<String>, Fault> {
+        if self.kept.format != KeyFormat::SshKey {
+            return Ok(None);
+        }
+        let answer = self.answer(&format!("secret_beside {} </dev/null", quoted(&self.kept.file))).await?;
+        if answer.certificate {
+            return Err(self
+                .fault(FaultKind::Misconfigured, format!("a certificate of the key stands beside it ({}-cert.pub)", self.kept.file))
+                .hint("keys with certificates are not rotated: issue another one by hand, or take it away, then: offboard resume"));
+        }
+        let words = self.key(held.value.expose_secret())?.words();
+        // One of another key is not ours to replace.
+        let rest = answer.public.as_deref().and_then(|line| line.strip_prefix(&words));
+        Ok(rest.filter(|rest| rest.is_empty() || rest.starts_with(' ')).map(|rest| rest.trim().to_string()))
+    }
+
+    /// The call that takes it away, before the private key is replaced: in between, ssh(1) does without.
+    fn without_public_half(&self, held: &Held) -> Result<String, Fault> {
+        if self.turn.seen.public.is_none() {
+            return Ok(String::new());
+        }
+        let words = self.key(held.value.expose_secret())?.words();
+        Ok(format!("public_away {} {} </dev/null\n", quoted(&self.kept.file), quoted(&words)))
+    }
+
+    /// Puts that of the new key in its place.
+    async fn put_public_half(&mut self, new: &SecretString) -> Result<(), Fault> {
+        let Some(comment) = &self.turn.seen.public else { return Ok(()) };
+        let line = format!("{} {comment}", self.key(new.expose_secret())?.words());
+        fail::fail_point!("rotate::public");
+        let call = format!("public_back {} {} </dev/null", quoted(&self.kept.file), quoted(line.trim_end()));
+        self.answer(&call).await.map(drop)
+    }
+
+    fn key(&self, text: &str) -> Result<PrivateKeyFile, Fault> {
+        PrivateKeyFile::parse(text).map_err(|why| self.fault(FaultKind::Unexpected, why))
     }
 
     /// Calls the script and reads what it says of a file.
@@ -233,8 +294,12 @@ impl<'t> Work<'_, 't> {
             let Some(why) = self.is_unwell().await? else { return Ok(()) };
             if Instant::now() >= until {
                 let hint = match self.turn.phase {
-                    Phase::Create => "nothing was changed; make the program well, or correct `health` in offboard.yaml, then: offboard resume",
-                    _ => "both values are kept sealed; make the program well with the value that stands in its file, then: offboard resume",
+                    Phase::Create => {
+                        "nothing was changed; make the program well, or correct `health` in offboard.yaml, then: offboard resume"
+                    }
+                    _ => {
+                        "both values are kept sealed; make the program well with the value that stands in its file, then: offboard resume"
+                    }
                 };
                 return Err(self.fault(FaultKind::Busy, format!("the health check {why}")).hint(hint));
             }
@@ -297,6 +362,9 @@ struct Answer {
     base64: Zeroizing<String>,
     reading: bool,
     addresses: Vec<String>,
+    /// Of a private key: the line of its public half, and whether there is a certificate.
+    public: Option<String>,
+    certificate: bool,
     error: Option<(String, String)>,
     complete: bool,
 }
@@ -313,6 +381,8 @@ impl Answer {
                 let addresses = list.split_whitespace().filter_map(|a| a.parse::<std::net::IpAddr>().ok());
                 self.addresses = addresses.map(|a| a.to_string()).collect();
             }
+            Some(("P", line)) => self.public = Some(line.to_string()),
+            Some(("Q", _)) => self.certificate = true,
             Some(("D", _)) => self.complete = true,
             Some(("E", rest)) => {
                 let (how, why) = rest.split_once('\t').unwrap_or((rest, ""));

@@ -22,7 +22,12 @@ fn what_was_cut_off_on_its_way_does_not_take_the_place_of_a_file() {
     let (old, new) = ("PGPASSWORD=old-value\n".repeat(20), "PGPASSWORD=new-value\n".repeat(20));
     std::fs::write(&file, &old).unwrap();
     let base64 = STANDARD.encode(&new);
-    let head = format!("secret_put '{}' t0 0123456789abcdef {} {} <<'END'\n", file.display(), Digest::of(old.as_bytes()), Digest::of(new.as_bytes()));
+    let head = format!(
+        "secret_put '{}' t0 0123456789abcdef {} {} <<'END'\n",
+        file.display(),
+        Digest::of(old.as_bytes()),
+        Digest::of(new.as_bytes())
+    );
     for arrived in [0, 4, 76, 200, base64.len() - 4, base64.len() - 1] {
         let said = says(&format!("{head}{}", &base64[..arrived]));
         assert!(said.starts_with("E\tbusy\t") || said.starts_with("E\tfailed\t"), "{arrived}: {said}");
@@ -57,4 +62,48 @@ fn an_account_that_is_called_by_a_number_is_found_and_hides_nobody() {
     assert_eq!(entry("jroe"), "jroe:x:5001:5001::/home/jroe:/bin/sh\n");
     let all = says(&format!("{NAME_SERVICE}\nnamed 10421 jroe\n"));
     assert!(all.contains("jroe:x:5001") && all.contains("10421:x:7001"), "{all}");
+}
+
+/// What becomes of the lines of an authorized_keys file once a new key was set beside an old one, and what the script says of that.
+fn beside(lines: &str) -> (String, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("authorized_keys");
+    std::fs::write(&file, lines).unwrap();
+    let owner = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(&file).unwrap());
+    let said =
+        says(&format!("strip '{}' me {owner} other '0 ssh-ed25519 AAAAold= ssh-ed25519 AAAAnew='\n", file.display()));
+    (std::fs::read_to_string(&file).unwrap(), said)
+}
+
+#[test]
+fn a_new_key_stands_beside_the_old_one_with_its_options() {
+    let options = r#"from="10.0.0.0/8",command="echo \"a b\\n\" 'c' & $(id)" "#;
+    for (before, after) in [
+        ("ssh-ed25519 AAAAold= x\n".to_string(), "ssh-ed25519 AAAAold= x\nssh-ed25519 AAAAnew= x\n".to_string()),
+        // No end of the line; white space; a comment that looks like a key.
+        ("\t ssh-ed25519  AAAAold=".into(), "\t ssh-ed25519  AAAAold=\nssh-ed25519 AAAAnew=\n".into()),
+        ("a ssh-ed25519 AAAAother= ssh-ed25519 AAAAold=\n".into(), String::new()),
+        ("# ssh-ed25519 AAAAold=\n".into(), String::new()),
+        (
+            format!("{options}ssh-ed25519 AAAAold= a  b \\1 &\nssh-rsa AAAAold= y\n"),
+            format!("{options}ssh-ed25519 AAAAold= a  b \\1 &\n{options}ssh-ed25519 AAAAnew= a  b \\1 &\nssh-rsa AAAAold= y\n"),
+        ),
+        // Twice; and a line that is there already.
+        (
+            "ssh-ed25519 AAAAold= 1\nno-pty ssh-ed25519 AAAAold= 2\n".into(),
+            "ssh-ed25519 AAAAold= 1\nssh-ed25519 AAAAnew= 1\nno-pty ssh-ed25519 AAAAold= 2\nno-pty ssh-ed25519 AAAAnew= 2\n".into(),
+        ),
+        ("ssh-ed25519 AAAAold= 1\nno-pty ssh-ed25519 AAAAnew= 2\n".into(), String::new()),
+        ("ssh-ed25519 AAAAnew= 1\n".into(), String::new()),
+    ] {
+        let (edited, said) = beside(&before);
+        match after.is_empty() {
+            true => assert_eq!((edited.as_str(), said.as_str()), (before.as_str(), "none\n")),
+            false => {
+                assert_eq!(edited, after);
+                assert!(said.starts_with("gone 0 "), "{said}");
+                assert_eq!(beside(&edited).1, "none\n", "a second time");
+            }
+        }
+    }
 }

@@ -26,18 +26,33 @@ impl Work<'_, '_> {
         if let Some(old) = self.turn.old {
             if old.expose_secret() != stands.expose_secret() {
                 return Err(self
-                    .fault(FaultKind::Misconfigured, "the value that the consumers have is another one than stands there")
+                    .fault(
+                        FaultKind::Misconfigured,
+                        "the value that the consumers have is another one than stands there",
+                    )
                     .hint("somebody has changed one and not the other: mend that first, then: offboard resume"));
             }
             let hint = "correct `probe` in offboard.yaml (status 0: taken, 1: refused), or make the program well; then: offboard resume";
             match self.try_value(old).await? {
                 Some(Tried::Taken) | None => {}
                 Some(Tried::Refused(said)) | Some(Tried::Unknown(said)) => {
-                    return Err(self.fault(FaultKind::Misconfigured, format!("the probe does not say that the program takes the value that stands there: {said}")).hint(hint));
+                    return Err(self
+                        .fault(
+                            FaultKind::Misconfigured,
+                            format!(
+                                "the probe does not say that the program takes the value that stands there: {said}"
+                            ),
+                        )
+                        .hint(hint));
                 }
             }
             if let Some(Tried::Taken | Tried::Unknown(_)) = self.try_value(&SecretString::from(NOBODYS)).await? {
-                return Err(self.fault(FaultKind::Misconfigured, "the probe does not say of a wrong value that it is refused, so it would prove nothing").hint(hint));
+                return Err(self
+                    .fault(
+                        FaultKind::Misconfigured,
+                        "the probe does not say of a wrong value that it is refused, so it would prove nothing",
+                    )
+                    .hint(hint));
             }
         }
         Ok(self.digest(stands))
@@ -95,8 +110,14 @@ pub(super) async fn look(link: &mut SshLink, door: &Door, cx: &Cx) -> Look {
 }
 
 async fn look_at(link: &mut SshLink, door: &Door, known: &KnownSecret, cx: &Cx) -> Result<Look, Fault> {
-    let Some(part @ Part::SourceFile(kept)) = &known.source else {
-        return Ok(Look::unproven("the secret is not in offboard.yaml any more as it was, so nobody can tell where its value stands"));
+    let (part, kept) = match &known.source {
+        Some(part @ Part::SourceFile(kept)) => (part, kept),
+        Some(Part::Authorized { .. }) => return super::service_key::look(link, door, known).await,
+        _ => {
+            return Ok(Look::unproven(
+                "the secret is not in offboard.yaml any more as it was, so nobody can tell where its value stands",
+            ));
+        }
     };
     let (name, seen) = (SecretName(door.object.clone()), Seen::default());
     let (old, new) = (known.old.as_ref(), known.new.as_ref());
@@ -115,7 +136,9 @@ async fn look_at(link: &mut SshLink, door: &Door, known: &KnownSecret, cx: &Cx) 
     if let Some(old) = old {
         match work.try_value(old).await? {
             Some(Tried::Taken) => return open("the program takes the value that the leaver may know".into()),
-            Some(Tried::Unknown(said)) => return Ok(Look::unproven(format!("the probe says neither yes nor no: {said}"))),
+            Some(Tried::Unknown(said)) => {
+                return Ok(Look::unproven(format!("the probe says neither yes nor no: {said}")));
+            }
             Some(Tried::Refused(said)) => refused = Some(said),
             None => {}
         }
@@ -123,14 +146,20 @@ async fn look_at(link: &mut SshLink, door: &Door, known: &KnownSecret, cx: &Cx) 
     if let (Some(said), Some(new)) = (&refused, new)
         && matches!(work.try_value(new).await?, Some(Tried::Taken))
     {
-        return shut(Proof::Refused, format!("the probe says that the old value is refused: {said}"), "the program takes the new value".into());
+        return shut(
+            Proof::Refused,
+            format!("the probe says that the old value is refused: {said}"),
+            "the program takes the new value".into(),
+        );
     }
     let changed = known.before.as_ref().is_some_and(|before| *before != work.digest(&stands));
     if !changed {
         return Ok(Look::unproven("nothing shows that the value in the file is another one"));
     }
     if let Some(why) = work.is_unwell().await? {
-        return Ok(Look::unproven(format!("another value stands there, but the program is not well: the health check {why}")));
+        return Ok(Look::unproven(format!(
+            "another value stands there, but the program is not well: the health check {why}"
+        )));
     }
     let reply = format!("another value stands in {}, which the program was told to read", kept.file);
     shut(Proof::ReadBack, reply, format!("{} has its value, and the program is healthy", kept.key))

@@ -96,10 +96,17 @@ impl Run<'_> {
         if !self.take(chain, Phase::Finish, true).await? {
             return Ok(());
         }
-        let (connector, place) = (Arc::clone(&rotation.source.connector), &rotation.source.place);
+        join_all(rotation.checking_places().into_iter().map(|p| self.look_at_new(rotation, p)))
+            .await
+            .into_iter()
+            .collect()
+    }
+
+    /// The look after at one of its places: at its own doors alone, since a hundred secrets of one place would otherwise cost ten thousand looks.
+    async fn look_at_new(&self, rotation: &Rotation, participant: &Participant) -> Result<(), Halt> {
+        let (connector, place) = (Arc::clone(&participant.connector), &participant.place);
         let unwalked = self.recorder.read(|s| s.places.get(&place.id).and_then(|p| p.unreached.clone()));
-        // At its own doors alone: a hundred secrets of one place would otherwise cost ten thousand looks.
-        let own: Vec<DoorId> = rotation.doors(None).into_iter().map(|door| door.id).collect();
+        let own = rotation.door_ids();
         match self.look_again(&*connector, place, |d| own.contains(&d.door.id)).await {
             Err(Halt::Place(_)) => Ok(()),
             // Where somebody leaves, this look at one door does not stand for the walk that failed there.
@@ -188,27 +195,49 @@ impl Run<'_> {
             return Ok(false);
         }
         let Some(old) = old else { return Ok(false) };
+        let first = index + 1..index + 1 + chain.rotation.also.len();
+        for turned in join_all(first.map(|number| self.turn(chain, number, Phase::Create, Some(&old)))).await {
+            if matches!(turned?, Turned::Failed) {
+                return Ok(false);
+            }
+        }
         let (of_old, of_new) = chain.rotation.old_and_new();
         if alternates {
-            self.seal(&of_new, None).await?;
+            self.seal(chain, &of_new, None).await?;
         }
         match &chain.rotation.setter {
             // What it will set, nobody knows yet.
             Some(_) => self.seal_known(&of_old, Which::Old, old).await?,
-            None => self.seal(&of_old, Some(old)).await?,
+            None => self.seal(chain, &of_old, Some(old)).await?,
         }
-        self.look_at_old(chain).await?;
+        // Every door has its values, so that each can be looked at by itself.
+        let (old, new) = self.values(&of_new);
+        for door in chain.rotation.also_doors() {
+            for (which, value) in [(Which::Old, &old), (Which::New, &new)] {
+                if let Some(value) = value {
+                    self.seal_known(&door, which, value.clone()).await?;
+                }
+            }
+        }
+        join_all(chain.rotation.checking_places().into_iter().map(|p| self.look_at_old(chain, p)))
+            .await
+            .into_iter()
+            .collect::<Result<(), _>>()?;
         Ok(true)
     }
 
     /// Seals what is to be set behind a door, unless that is sealed already, and the old value, if it is another one than is known.
-    async fn seal(&self, door: &DoorId, old: Option<SecretString>) -> Result<(), Halt> {
+    async fn seal(&self, chain: &Chain<'_>, door: &DoorId, old: Option<SecretString>) -> Result<(), Halt> {
         let (known_old, known_new) = self.recorder.unseal_secret(door).await?;
         let mut values = Vec::new();
         let fresh = match known_new {
             Some(new) => new,
             None => {
-                let new = self.recorder.fresh_secret()?;
+                let source = &chain.rotation.source;
+                let new = match source.connector.new_value(&source.part)? {
+                    Some(value) => value,
+                    None => self.recorder.fresh_secret()?,
+                };
                 values.push((Which::New, new.clone()));
                 new
             }
@@ -223,9 +252,10 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// The look before: containment is over, so it may take its time, but not for ever.
-    async fn look_at_old(&self, chain: &Chain<'_>) -> Result<(), Halt> {
+    /// The look before at one of its places: containment is over, so it may take its time, but not for ever.
+    async fn look_at_old(&self, chain: &Chain<'_>, source: &Participant) -> Result<(), Halt> {
         let mut doors = chain.rotation.doors(None);
+        doors.retain(|door| door.place == source.place.id);
         self.recorder.read(|s| {
             doors.retain(|door| s.doors.get(&door.id).is_some_and(|d| d.before.is_none() && d.after.is_none()));
         });
@@ -233,7 +263,6 @@ impl Run<'_> {
             return Ok(());
         }
         let cx = self.engine.cx(self.seed()?);
-        let source = &chain.rotation.source;
         let mut lent = chain.links.lend(&source.place.id).await;
         let link = match self.connected(&mut lent, source, &cx).await {
             Ok(link) => link,
@@ -260,7 +289,8 @@ impl Run<'_> {
         let of = |numbers: std::ops::Range<usize>| join_all(numbers.map(|index| self.turn(chain, index, phase, None)));
         let mut turned = Vec::new();
         if in_order {
-            let mut order: Vec<usize> = (source..all).collect();
+            let others = all - chain.rotation.also.len();
+            let mut order: Vec<usize> = (source..others).collect();
             // What it was set to is looked for only then; and the old sessions end whatever the setter says in the end.
             if chain.rotation.setter.is_some() && phase == Phase::Set {
                 order.reverse();
@@ -268,6 +298,11 @@ impl Run<'_> {
             for index in order {
                 let one = self.turn(chain, index, phase, None).await?;
                 if matches!(one, Turned::Failed) || (chain.rotation.needs(index) && !matches!(one, Turned::Done(_))) {
+                    return Ok(false);
+                }
+            }
+            for one in of(others..all).await {
+                if matches!(one?, Turned::Failed) {
                     return Ok(false);
                 }
             }
@@ -349,9 +384,11 @@ impl Run<'_> {
         });
         let (of_old, of_new) = rotation.old_and_new();
         let ((known_old, _), (_, new)) = match participant.part {
-            Part::Source { .. } | Part::Checked { .. } | Part::Setter(_) | Part::SourceFile(_) => {
-                (self.values(&of_new), self.values(&of_new))
-            }
+            Part::Source { .. }
+            | Part::Checked { .. }
+            | Part::Authorized { .. }
+            | Part::Setter(_)
+            | Part::SourceFile(_) => (self.values(&of_new), self.values(&of_new)),
             Part::Former { .. } => (self.values(&of_old), self.values(&of_old)),
             Part::Consumer(_) | Part::ConsumerPath(_) => (self.values(&of_old), self.values(&of_new)),
         };

@@ -6,6 +6,7 @@
 mod env;
 mod ini;
 mod json;
+mod private_key;
 mod properties;
 mod tree;
 mod yaml;
@@ -14,14 +15,14 @@ use crate::model::KeyFormat;
 use std::ops::Range;
 use zeroize::Zeroizing;
 
+pub use private_key::PrivateKeyFile;
+
 /// The largest file, in bytes.
 const MOST: usize = 1024 * 1024;
 /// Values like those that a rotation makes, one to be written bare and one in quotes where there is a difference: what cannot take them
 /// cannot take the new one.
-const STAND_INS: [&str; 2] = [
-    "Stand-in_0123456789abcdefghijklmnopqrstuvwx",
-    "-_-Stand-in_0123456789abcdefghijklmnopqrstu",
-];
+const STAND_INS: [&str; 2] =
+    ["Stand-in_0123456789abcdefghijklmnopqrstuvwx", "-_-Stand-in_0123456789abcdefghijklmnopqrstu"];
 
 /// How a value is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +55,8 @@ trait Form {
 
 fn form(format: KeyFormat) -> Option<&'static dyn Form> {
     match format {
-        KeyFormat::Env => None,
+        // One has a file of its own to understand it; of the other every byte is the value.
+        KeyFormat::Env | KeyFormat::SshKey => None,
         KeyFormat::Ini => Some(&ini::Ini),
         KeyFormat::Yaml => Some(&yaml::Yaml),
         KeyFormat::Json => Some(&json::Json),
@@ -73,6 +75,9 @@ pub fn find(format: KeyFormat, file: &[u8], path: &[String]) -> Result<Found, St
     if file.contains(&0) {
         return Err("it is no text file: it has a NUL byte".into());
     }
+    if format == KeyFormat::SshKey {
+        return private_key::find(text(file)?.1);
+    }
     let Some(form) = form(format) else { return sound(env::find(file, path)?) };
     let (skipped, text) = text(file)?;
     let mut found = form.find(text, path)?;
@@ -86,6 +91,9 @@ pub fn find(format: KeyFormat, file: &[u8], path: &[String]) -> Result<Found, St
 /// As [`find`]; `new` cannot be written there so that every program reads it alike; or something else would change with it.
 pub fn replace(format: KeyFormat, file: &[u8], path: &[String], new: &str) -> Result<Zeroizing<Vec<u8>>, String> {
     let found = find(format, file, path)?;
+    if format == KeyFormat::SshKey {
+        return PrivateKeyFile::parse(new).map(|_| Zeroizing::new(new.as_bytes().to_vec()));
+    }
     if new.is_empty() || new.chars().any(char::is_control) || is_reference(new) {
         return Err("the new value is empty, has control characters, or looks like a reference".into());
     }
@@ -115,6 +123,9 @@ pub fn replace(format: KeyFormat, file: &[u8], path: &[String], new: &str) -> Re
 /// # Errors
 /// As [`replace`].
 pub fn try_out(format: KeyFormat, file: &[u8], path: &[String]) -> Result<(), String> {
+    if format == KeyFormat::SshKey {
+        return find(format, file, path).map(drop);
+    }
     STAND_INS.iter().try_for_each(|value| replace(format, file, path, value).map(drop))
 }
 
@@ -152,13 +163,16 @@ fn sound(found: Found) -> Result<Found, String> {
 
 /// Whether a program would look elsewhere for the value: an environment variable, another key, a template, a ciphertext.
 fn is_reference(value: &str) -> bool {
-    const AROUND: [(&str, &str); 6] = [("${", "}"), ("$(", ")"), ("%(", ")s"), ("{{", "}}"), ("<%", "%>"), ("ENC(", ")")];
+    const AROUND: [(&str, &str); 6] =
+        [("${", "}"), ("$(", ")"), ("%(", ")s"), ("{{", "}}"), ("<%", "%>"), ("ENC(", ")")];
     let value = value.trim();
     let named = |name: &str| {
         name.starts_with(|c: char| c.is_ascii_uppercase() || c == '_')
             && name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
     };
-    AROUND.iter().any(|(start, end)| value.len() >= start.len() + end.len() && value.starts_with(start) && value.ends_with(end))
+    AROUND
+        .iter()
+        .any(|(start, end)| value.len() >= start.len() + end.len() && value.starts_with(start) && value.ends_with(end))
         || value.strip_prefix('$').is_some_and(named)
 }
 

@@ -296,25 +296,34 @@ end_keyed() {
 }
 
 # Looks for the lines whose key is a wanted one, where sshd looks for the key: at the start, or after the options. Prints a line each what
-# sed is to do, and after them an equals sign and the steps that want it, each once, with commas. KEYS holds a line each: step, type, key.
+# sed is to do, and after them an equals sign and the steps that want it, each once, with commas. KEYS holds a line each: step, type, key; or these
+# and the type and key of another one, which is to stand beside it with the same options and comment, in every file in which it stands.
 # Input has its NUL bytes turned into tabs, since sshd reads lines as C strings.
 # shellcheck disable=SC2016
 MATCHES='
 BEGIN {
     n = split(ENVIRON["KEYS"], rows, "\n")
-    for (i = 1; i <= n; i++) if (split(rows[i], f, " ") == 3) { wanted[f[2] " " f[3]] = f[1]; types[f[2]] = 1 }
+    for (i = 1; i <= n; i++) {
+        m = split(rows[i], f, " ")
+        if (m != 3 && m != 5) continue
+        wanted[f[2] " " f[3]] = f[1]; types[f[2]] = 1
+        if (m == 5) { beside[f[1]] = f[4] " " f[5]; is_beside[f[4] " " f[5]] = f[1]; types[f[4]] = 1 }
+    }
 }
 function trimmed(text) { sub(/^[ \t]+/, "", text); return text }
-function step_of(text,    type, rest) {
+# Sets after: what follows the key.
+function step_of(text,    type, rest, key) {
     type = text; sub(/[ \t].*/, "", type)
     if (!(type in types)) return ""
     rest = trimmed(substr(text, length(type) + 1))
-    sub(/[ \t].*/, "", rest)
-    gsub(/[\r\v\f]/, "", rest)
-    return (type " " rest) in wanted ? wanted[type " " rest] : ""
+    key = rest; sub(/[ \t].*/, "", key)
+    after = substr(rest, length(key) + 1)
+    gsub(/[\r\v\f]/, "", key)
+    if ((type " " key) in is_beside) there[is_beside[type " " key]] = 1
+    return (type " " key) in wanted ? wanted[type " " key] : ""
 }
 {
-    text = trimmed($0)
+    text = trimmed($0); before = ""
     if (text ~ /^(#|$)/) next
     step = step_of(text)
     if (step == "") {
@@ -325,13 +334,22 @@ function step_of(text,    type, rest) {
             if (c == "\\" && substr(text, i + 1, 1) == "\"") i++
             else if (c == "\"") quoted = !quoted
         }
-        if (!(quoted && i > n)) step = step_of(trimmed(substr(text, i)))
+        if (!(quoted && i > n)) { before = substr(text, 1, i - 1) " "; step = step_of(trimmed(substr(text, i))) }
     }
     if (step == "") next
+    if (step in beside) {
+        line = before beside[step] after
+        gsub(/\\/, "&&", line)
+        added[step] = added[step] NR "a\\\n" line "\n"
+        next
+    }
     print NR "d"
     if (!seen[step]++) steps = steps (steps == "" ? "=" : ",") step
 }
-END { if (steps != "") print steps }'
+END {
+    for (step in added) if (!(step in there)) { printf "%s", added[step]; steps = steps (steps == "" ? "=" : ",") step }
+    if (steps != "") print steps
+}'
 
 # strip PATH NAME UID OWN KEYS: takes keys out of one file. Prints one line: gone, protected or failed, the steps whose keys stood
 # there, and a sentence; or none. The file is opened once and known by its inode from then on; its directory is held as the working
@@ -545,7 +563,13 @@ through_link() {
 
 # revoke NAME OWN KEYS: takes keys out of every file that sshd reads for the account. KEYS: a line each, step, type, key. OWN: own if
 # the account is the leaver's, other if not.
-revoke() {
+revoke() { edit "$1" "$2" "$3" 'taken out of'; }
+
+# authorize NAME KEYS: sets a key beside another one, wherever that stands. KEYS: a line each, step, type, key, and type and key of the new one.
+authorize() { edit "$1" other "$2" 'set beside the old one in'; }
+
+# edit NAME OWN KEYS DONE: what strip does, in every file that sshd reads for the account.
+edit() {
     account_files "$1" && certain=yes || certain=''
     uid=${ENTRY#*:*:}
     uid=${uid%%:*}
@@ -584,9 +608,9 @@ revoke() {
         elif [ -z "$KEY_FILES" ]; then
             how=failed wrong=", sshd -T does not say which files it reads: ${CONFIG%%"$NL"*}"
         elif [ -z "$wrong" ] && [ -n "$right" ]; then
-            how=changed wrong=", taken out of ${right#, }" right=
+            how=changed wrong=", $4 ${right#, }" right=
         fi
-        printf 'R\t%s\t%s\t%s\n' "$step" "$how" "${wrong#, }${right:+; taken out of ${right#, }}"
+        printf 'R\t%s\t%s\t%s\n' "$step" "$how" "${wrong#, }${right:+; $4 ${right#, }}"
     done
     unset IFS
     set +f

@@ -144,6 +144,40 @@ secret_clean() (
     printf 'D\t%s\n' "$path"
 )
 
+# secret_beside PATH: of a private key, what ssh(1) reads beside it: P, the line of its public half; Q, there is a certificate.
+secret_beside() (
+    key_file "$1" || exit 0
+    if [ "$path" != "$1" ]; then
+        printf 'E\trefused\t%s is a symbolic link: ssh looks beside it for what belongs to the key; name the real file\n' "$1"
+        exit 0
+    fi
+    if [ -e "./$base-cert.pub" ] || [ -L "./$base-cert.pub" ]; then printf 'Q\t\n'; fi
+    if [ -f "./$base.pub" ] && [ ! -L "./$base.pub" ]; then
+        printf 'P\t%s\n' "$(one_line "$(head -c 4096 "./$base.pub" | tr -d '\000')")"
+    fi
+    printf 'D\t%s\n' "$path"
+)
+
+# public_away PATH KEY: takes the public half away if it is that of KEY (type and base64). Says nothing.
+public_away() (
+    key_file "$1" >/dev/null || exit 0
+    [ -f "./$base.pub" ] && [ ! -L "./$base.pub" ] || exit 0
+    case "$(head -c 4096 "./$base.pub" | tr -d '\000') " in
+    "$2 "* | "$2$NL"*) rm -f -- "./$base.pub" ;;
+    esac
+)
+
+# public_back PATH LINE: the public half, unless there is one.
+public_back() (
+    key_file "$1" || exit 0
+    set -C
+    umask 022
+    if { command exec 4>"./$base.pub"; } 2>/dev/null; then
+        printf '%s\n' "$2" >&4 && chown --reference=/proc/self/fd/3 /proc/self/fd/4
+    fi
+    printf 'D\t%s\n' "$path"
+)
+
 # secret_run SECONDS COMMAND…: runs a command that is given nothing to read.
 secret_run() { ran "$@" 5</dev/null; }
 
