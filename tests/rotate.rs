@@ -28,6 +28,8 @@ mod kept;
 mod overlap;
 #[path = "rotate/parts.rs"]
 mod parts;
+#[path = "rotate/preshared.rs"]
+mod preshared;
 #[path = "rotate/service_key.rs"]
 mod service_key;
 #[path = "rotate/static_role.rs"]

@@ -553,6 +553,10 @@ async fn an_sshd_at_its_end_is_no_session_and_one_that_stays_is() {
         on("web2", "cp /bin/cat /tmp/sshd");
         let called = r#"bash -c 'exec -a "sshd: root [priv]" /tmp/sshd'"#;
         on("web2", &format!("sleep {lives} < /dev/null 2> /dev/null | {called} > /dev/null 2>&1 &"));
+        on(
+            "web2",
+            "for i in $(seq 200); do if pgrep -f '[s]shd: root .priv.'; then exit; fi; sleep 0.02; done; exit 1",
+        );
         let doors = doors_of(&leaver.discover(&mut *link).await, leaver.id());
         let door = doors.iter().find(|d| d.account == "root" && d.kind == DoorKind::Session);
         assert_eq!(door.is_some_and(|d| d.detail.contains("cannot be told")), counts, "lives {lives} s: {door:?}");

@@ -178,7 +178,7 @@ pub fn check(file: &File, document: &yaml::Document, mistakes: &mut Vec<Mistake>
             let spot = |key| of_consumer(name, item, key);
             let kind = if consumer.path.is_some() { PartKind::ConsumerPath } else { PartKind::Consumer };
             participant(file, document, &consumer.system, kind, &spot("system"), mistakes);
-            shape::consumer(document, consumer, source.authorizes.is_some(), &spot, mistakes);
+            shape::consumer(document, consumer, source.format_of_consumers(), &spot, mistakes);
             let Some(object) = consumer.file.as_ref().or(consumer.path.as_ref()) else { continue };
             let key = if consumer.key.is_some() { "key" } else { "file" };
             let place = (

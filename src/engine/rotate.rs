@@ -31,9 +31,9 @@ pub(super) use links::Links;
 use super::Engine;
 use crate::connector::Connector;
 use crate::model::{
-    Account, Action, CouldRead, Door, DoorId, DoorKind, Fault, FaultKind, Identity, MatchRule, Owner, Part, Period,
-    Person, Phase, Place, PlaceId, RunState, SecretName, Seen, SharedSecret, Step, StepId, StepState, SystemName,
-    short_id,
+    Account, Action, CouldRead, Door, DoorId, DoorKind, Fault, FaultKind, Identity, KeptFile, KeyFormat, MatchRule,
+    Owner, Part, Period, Person, Phase, Place, PlaceId, RunState, SecretName, Seen, SharedSecret, Step, StepId,
+    StepState, SystemName, short_id,
 };
 use crate::playbook::Playbook;
 use jiff::Timestamp;
@@ -120,6 +120,7 @@ impl Rotation {
     fn doors(&self, leaver: Option<&Person>) -> Vec<Door> {
         let what = match self.source.part {
             Part::Authorized { .. } => "private key of a program",
+            Part::SourceFile(KeptFile { format: KeyFormat::WireGuard, .. }) => "preshared key of a tunnel",
             _ => "password of a program",
         };
         let detail = format!("{what}; {}", self.why.join(", "));

@@ -129,6 +129,9 @@ pub enum KeyFormat {
     Properties,
     /// A private key as ssh(1) reads it, without a passphrase: the whole file, and `key` is left out.
     SshKey,
+    /// As wg(8) and wg-quick(8) read it: the value is the preshared key of the peer whose public key `key` is.
+    #[serde(rename = "wireguard")]
+    WireGuard,
 }
 
 /// What a value is called where it is a whole file.
@@ -154,15 +157,22 @@ pub enum KeyPart {
     Number(u32),
 }
 
+impl KeyFormat {
+    /// Whether values of this format are no passwords, so that all who take part have to be of it.
+    pub fn is_of_its_own(self) -> bool {
+        matches!(self, Self::SshKey | Self::WireGuard)
+    }
+}
+
 impl KeyPath {
     /// The way to the value, part by part.
     pub fn parts(&self, format: KeyFormat) -> Vec<String> {
         match (self, format) {
             (Self::Parts(parts), _) => parts.iter().map(ToString::to_string).collect(),
-            (Self::Dotted(key), KeyFormat::Env | KeyFormat::Properties | KeyFormat::SshKey) => vec![key.clone()],
             (Self::Dotted(key), KeyFormat::Ini | KeyFormat::Yaml | KeyFormat::Json) => {
                 key.split('.').map(str::to_string).collect()
             }
+            (Self::Dotted(key), _) => vec![key.clone()],
         }
     }
 }
@@ -412,6 +422,14 @@ impl SecretSource {
             })),
             _ => None,
         }
+    }
+}
+
+impl SecretSource {
+    /// The format of every consumer's file, where the value is no password.
+    pub fn format_of_consumers(&self) -> Option<KeyFormat> {
+        let format = if self.authorizes.is_some() { Some(KeyFormat::SshKey) } else { self.format };
+        format.filter(|format| format.is_of_its_own())
     }
 }
 

@@ -222,6 +222,7 @@ of_secrets! {
     private_key_for_a_password: "key: PGPASSWORD" => "format: ssh-key, key: PGPASSWORD",
     private_key_of_a_database: "account: portal_app" => "authorizes: portal_app",
     private_key_that_opens_one_account_twice: "{ system: billing, account: portal_app }" => "{ system: fleet, place: web1.example.test, authorizes: backup, also: [{ place: web1.example.test, authorizes: backup }, { place: web9.example.test }] }",
+    preshared_key_for_a_password: "{ system: billing, account: portal_app }" => "{ system: fleet, place: web1.example.test, file: /etc/wireguard/wg0.conf, format: wireguard, key: short, reload: [a], health: [b] }",
     password_that_opens_further_accounts: "account: portal_app" => "account: portal_app, also: [{ place: db1.example.test }]",
     consumer_with_no_key_at_all: "key: PGPASSWORD" => "format: json, key: {a: b}",
     the_same_key_in_two_ways: "key: PGPASSWORD, reload: [systemctl, reload, portal], health: [true] }" => "format: json, key: [a, 0], reload: [a], health: [b] }\n      - { system: fleet, place: web1.example.test, file: /etc/portal.env, format: json, key: a.0, reload: [a], health: [b] }",

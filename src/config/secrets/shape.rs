@@ -23,6 +23,10 @@ pub fn source(document: &yaml::Document, source: &SecretSource, spot: Spot, mist
             "with `authorizes`; leave it out",
         ));
     }
+    if source.file.is_some() && source.format == Some(KeyFormat::SshKey) {
+        let title = "a private key is checked by the account that it opens";
+        mistakes.push(document.error(&spot("format"), title, "`authorizes` belongs here instead of `file`"));
+    }
     match (&source.account, &source.file) {
         (Some(_), Some(_)) => {
             let title = "a source is an account or a file, not both";
@@ -154,23 +158,24 @@ pub fn setter(
 pub fn consumer(
     document: &yaml::Document,
     consumer: &SecretConsumer,
-    of_private_key: bool,
+    own_format: Option<KeyFormat>,
     spot: Spot,
     mistakes: &mut Vec<Mistake>,
 ) {
     let whole = consumer.format == Some(KeyFormat::SshKey);
-    if of_private_key != whole {
-        let mistake = match of_private_key {
-            true => document.error(
-                &spot("format"),
-                "the value is a private key: its file has nothing else in it",
-                "`format: ssh-key` belongs here",
-            ),
-            false => document
-                .error(&spot("format"), "the value is no private key", "not with this source")
-                .help("for a private key, the source has `authorizes: ACCOUNT`"),
+    let format = consumer.format.filter(|format| format.is_of_its_own());
+    if own_format != format {
+        let (title, label) = match own_format {
+            Some(KeyFormat::SshKey) => {
+                ("the value is a private key: its file has nothing else in it", "`format: ssh-key` belongs here")
+            }
+            Some(_) => ("the value is a preshared key", "`format: wireguard` belongs here"),
+            None => ("the value is a password", "not with this source"),
         };
-        mistakes.push(mistake);
+        mistakes.push(document.error(&spot("format"), title, label).help(
+            "a private key's source has `authorizes: ACCOUNT`, and its consumers `format: ssh-key`; a preshared key's source and consumers are files with \
+             `format: wireguard`",
+        ));
     }
     let odd =
         [("key", consumer.key.is_some()), ("user-key", consumer.user_key.is_some()), ("path", consumer.path.is_some())];
@@ -344,6 +349,11 @@ fn odd_key(kept: &KeptFile) -> Option<(&'static str, &'static str)> {
                 .then_some(("that is no key of an INI file", wanted))
         }
         KeyFormat::SshKey => None,
+        KeyFormat::WireGuard => {
+            let plain = |c: char| c.is_ascii_alphanumeric() || "+/=".contains(c);
+            (path.len() != 1 || path[0].len() != 44 || !path[0].chars().all(plain))
+                .then_some(("that is no public key", "of the peer, as `wg show` writes it"))
+        }
         KeyFormat::Yaml | KeyFormat::Json => {
             (path.len() > 32).then_some(("that key is too deep in its file", "at most 32 parts"))
         }

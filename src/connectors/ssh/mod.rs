@@ -44,7 +44,7 @@ pub use settings::{Settings, build};
 
 use crate::connector::{Connector, Cx, Entry, Link, Manifest};
 use crate::model::{
-    Account, Action, Chain, DoorKind, Family, Fault, FaultKind, Fingerprint, Part, PartKind, PersonId, Place, PlaceId,
+    Account, Action, Chain, DoorKind, Family, Fault, FaultKind, Fingerprint, KeyFormat, Part, PartKind, PersonId, Place, PlaceId,
     Proof,
 };
 use crate::wire::shell::{self, KnownHosts, Login, Target};
@@ -136,11 +136,12 @@ impl Connector for Arc<Fleet> {
     }
 
     fn new_value(&self, source: &Part) -> Result<Option<SecretString>, Fault> {
-        if !matches!(source, Part::Authorized { .. }) {
-            return Ok(None);
-        }
-        let made = keyfile::PrivateKeyFile::new().and_then(|key| key.text());
-        let text = made.map_err(|why| Fault::new(FaultKind::Unexpected, "cannot make a new key pair").because(why))?;
+        let made = match source {
+            Part::Authorized { .. } => keyfile::PrivateKeyFile::new().and_then(|key| key.text()),
+            Part::SourceFile(kept) if kept.format == KeyFormat::WireGuard => keyfile::preshared_key(),
+            _ => return Ok(None),
+        };
+        let text = made.map_err(|why| Fault::new(FaultKind::Unexpected, "cannot make a new key").because(why))?;
         Ok(Some(SecretString::from(text.as_str())))
     }
 

@@ -9,6 +9,7 @@ mod json;
 mod private_key;
 mod properties;
 mod tree;
+mod wireguard;
 mod yaml;
 
 use crate::model::KeyFormat;
@@ -16,11 +17,11 @@ use std::ops::Range;
 use zeroize::Zeroizing;
 
 pub use private_key::PrivateKeyFile;
+pub use wireguard::preshared_key;
 
 /// The largest file, in bytes.
 const MOST: usize = 1024 * 1024;
-/// Values like those that a rotation makes, one to be written bare and one in quotes where there is a difference: what cannot take them
-/// cannot take the new one.
+/// Of most formats.
 const STAND_INS: [&str; 2] =
     ["Stand-in_0123456789abcdefghijklmnopqrstuvwx", "-_-Stand-in_0123456789abcdefghijklmnopqrstu"];
 
@@ -49,6 +50,11 @@ trait Form {
     fn find(&self, text: &str, path: &[String]) -> Result<Found, String>;
     /// How `new` is written in the place of `found`.
     fn write(&self, new: &str, found: &Found) -> Result<Zeroizing<String>, String>;
+    /// Values like those that a rotation makes, one to be written bare and one in quotes where there is a difference: what cannot take them cannot take
+    /// the new one.
+    fn stand_ins(&self) -> [&'static str; 2] {
+        STAND_INS
+    }
     /// Whether both texts say the same but for the value of `path`.
     fn same_but(&self, before: &str, after: &str, path: &[String]) -> Result<bool, String>;
 }
@@ -61,6 +67,7 @@ fn form(format: KeyFormat) -> Option<&'static dyn Form> {
         KeyFormat::Yaml => Some(&yaml::Yaml),
         KeyFormat::Json => Some(&json::Json),
         KeyFormat::Properties => Some(&properties::Properties),
+        KeyFormat::WireGuard => Some(&wireguard::WireGuard),
     }
 }
 
@@ -126,7 +133,8 @@ pub fn try_out(format: KeyFormat, file: &[u8], path: &[String]) -> Result<(), St
     if format == KeyFormat::SshKey {
         return find(format, file, path).map(drop);
     }
-    STAND_INS.iter().try_for_each(|value| replace(format, file, path, value).map(drop))
+    let stand_ins = form(format).map_or(STAND_INS, Form::stand_ins);
+    stand_ins.iter().try_for_each(|value| replace(format, file, path, value).map(drop))
 }
 
 /// The text of a file, and how many bytes of a byte order mark stand before it.

@@ -393,7 +393,7 @@ strip() (
         owner=${owner%% *} holder=${holder%% *}
         was=$(cksum </proc/self/fd/3)
         size=${was#* }
-        lines=$(head -c "$size" /proc/self/fd/3 | tr '\000' '\t' | KEYS=$keys awk "$MATCHES")
+        lines=$(head -c "$size" /proc/self/fd/3 | tr '\000' '\t' | KEYS=$keys "$AWK" "$MATCHES")
         [ -n "$lines" ] || nothing
         both "$taken" "${lines##*=}"
         if [ "$owner" != "$uid" ] && [ "$owner" != 0 ]; then
@@ -535,7 +535,7 @@ settle() {
 through_link() {
     real=$(readlink -f -- "$path" 2>/dev/null)
     lines=
-    [ -z "$real" ] || [ ! -f "$real" ] || lines=$(tr '\000' '\t' <"$real" | KEYS=$keys awk "$MATCHES")
+    [ -z "$real" ] || [ ! -f "$real" ] || lines=$(tr '\000' '\t' <"$real" | KEYS=$keys "$AWK" "$MATCHES")
     if [ -z "$lines" ]; then
         echo none
         return

@@ -17,6 +17,10 @@ TAB='	'
 NL='
 '
 
+# What reads much is read by mawk where there is one (Debian's own): gawk takes three times as long to begin.
+AWK='awk'
+if command -v mawk >/dev/null 2>&1; then AWK=mawk; fi
+
 # Everything below reads nothing from standard input: that is where the calls come from.
 
 # one_line TEXT: without newlines and tabs, for an answer's last field.
@@ -145,7 +149,7 @@ load_config() {
     for file in "$SSHD_FILE" /etc/ssh/sshd_config.d/*.conf /etc/nsswitch.conf; do
         [ ! -f "$file" ] || FILES="$FILES${FILES:+$NL}$file"
     done
-    SOURCES=$(FILES=$FILES awk "$SOURCES_AWK"'BEGIN { printf "%s", sources() }')
+    SOURCES=$(FILES=$FILES "$AWK" "$SOURCES_AWK"'BEGIN { printf "%s", sources() }')
     # After the sources: what changes in between is seen as a change.
     # shellcheck disable=SC2119
     CONFIG=$(effective)

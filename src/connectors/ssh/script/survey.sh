@@ -161,7 +161,7 @@ host() {
     regular | {
         NAMES=$*
         export NAMES RULES
-        limited 20 awk "$LINES"
+        limited 20 "$AWK" "$LINES"
     }
     at_jobs
     for name in "$@"; do
@@ -300,7 +300,7 @@ health() {
     echo "I${TAB}uid$TAB$(id -u)"
     echo "I${TAB}version$TAB$(one_line "$("$SSHD" -V 2>&1 | grep -a OpenSSH)")"
     echo "I${TAB}match$TAB$MATCHED"
-    printf '=config\n%s\n' "$CONFIG" | FILES='' NAMES='' awk "$SOURCES_AWK$TABLES"
+    printf '=config\n%s\n' "$CONFIG" | FILES='' NAMES='' "$AWK" "$SOURCES_AWK$TABLES"
     for tool in awk sed getent usermod gpasswd timeout stat mv cp; do
         command -v "$tool" >/dev/null 2>&1 || echo "I${TAB}missing$TAB$tool"
     done

@@ -60,7 +60,7 @@ tailored() {
         printf '=conditions\n%s=group\n' "$CONDITIONS"
         getent group
         printf '=passwd\n%s\n' "$1"
-    } | awk "$TAILORED"); do
+    } | "$AWK" "$TAILORED"); do
         # The address is ours: what sshd reads may depend on it, which the caller reports.
         effective -C "user=$name,host=localhost,addr=127.0.0.1,laddr=127.0.0.1,lport=22" |
             NAME=$name awk '$1 == "authorizedkeysfile" { sub(/^[^ ]* */, ""); print ENVIRON["NAME"] ":" $0 }'
@@ -318,9 +318,9 @@ told() {
         [ -z "$WATCHING" ] || rules
         export FILES NAMES STATES ONLY NOTE WATCHING RULES
         if [ "$states" = 1 ]; then
-            awk "$SOURCES_AWK$PROCESSES$TABLES" /proc/[0-9]*
+            "$AWK" "$SOURCES_AWK$PROCESSES$TABLES" /proc/[0-9]*
         else
-            awk "$SOURCES_AWK$TABLES"
+            "$AWK" "$SOURCES_AWK$TABLES"
         fi
     }
 }
