@@ -108,6 +108,8 @@ impl Run<'_> {
         let person = self.person()?;
         let scope = Scope::People(vec![self.engine.wanted(&person, &self.learned)]);
         let mut seen = Vec::new();
+        // What a rotation of ours has set there is not what the leaver has planted.
+        link.keep(self.known_secrets(&place.id));
         {
             let mut stream = link.discover(&scope);
             while let Some(next) = self.engine.in_time(&format!("{}: discovering", place.id), 6, stream.next()).await? {

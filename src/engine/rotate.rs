@@ -77,7 +77,7 @@ impl Participant {
             Part::Source { account }
             | Part::Former { account }
             | Part::Checked { account }
-            | Part::Authorized { account } => format!("{account} at {}", self.place.id),
+            | Part::Authorized { account, .. } => format!("{account} at {}", self.place.id),
             Part::Setter(role) => format!("{} at {}", role.path, self.place.id),
             Part::SourceFile(kept) | Part::Consumer(kept) => format!("{} at {}", kept.file, self.place.id),
             Part::ConsumerPath(kept) => format!("{} at {}", kept.path, self.place.id),
@@ -158,11 +158,12 @@ impl Rotation {
     fn keeps(&self, participant: &Participant) -> DoorId {
         let (old, new) = self.old_and_new();
         match participant.part {
-            Part::Source { .. }
-            | Part::Checked { .. }
-            | Part::Authorized { .. }
-            | Part::Setter(_)
-            | Part::SourceFile(_) => new,
+            Part::Authorized { .. } => {
+                let mut doors = self.doors(None).into_iter();
+                let own = doors.find(|d| d.place == participant.place.id && d.account == participant.part.object().0);
+                own.map_or(new, |door| door.id)
+            }
+            Part::Source { .. } | Part::Checked { .. } | Part::Setter(_) | Part::SourceFile(_) => new,
             Part::Former { .. } => old,
             Part::Consumer(_) | Part::ConsumerPath(_) => old.min(new),
         }
@@ -285,6 +286,11 @@ fn half_rotated_at(state: &RunState, door: &Door) -> Option<String> {
     };
     let sets = |who: &(&PlaceId, &str, &str)| *who == source || (who.2.is_empty() && !checks(who));
     let gone: Vec<_> = turns().filter(|(.., s)| s.waived.is_some()).map(|(who, ..)| who).collect();
+    // Of several doors the first is the source's: without that, nobody goes on.
+    let first = turns().find_map(|(.., s)| state.doors.get(s.step.shuts.first()?)).map(|d| &d.door);
+    if first.is_some_and(|first| gone.contains(&(&first.place, first.account.as_str(), ""))) {
+        return None;
+    }
     let begun = turns().any(|(who, phase, s)| sets(&who) && phase == Phase::Set.to_string() && s.attempts > 0);
     if !begun || gone.iter().any(sets) {
         return None;
@@ -426,9 +432,20 @@ impl Engine {
         let own = secret.source.authorizes.as_ref();
         let also = secret.source.also.iter().map(|other| {
             let account = other.authorizes.as_ref().or(own).cloned().ok_or_else(no_part)?;
-            at(&secret.source.system, Some(&other.place), Part::Authorized { account })
+            at(&secret.source.system, Some(&other.place), Part::Authorized { account, also: Vec::new() })
         });
-        let also = also.collect::<Result<_, Fault>>()?;
+        let mut also = also.collect::<Result<Vec<_>, Fault>>()?;
+        let mut source = source;
+        let opened: Vec<(PlaceId, String)> = std::iter::once(&source)
+            .chain(&also)
+            .map(|p| (p.place.id.clone(), p.part.object().0.to_string()))
+            .collect();
+        for participant in std::iter::once(&mut source).chain(&mut also) {
+            if let Part::Authorized { account, also } = &mut participant.part {
+                let here = opened.iter().filter(|(place, other)| *place == participant.place.id && other != account);
+                *also = here.map(|(_, other)| other.clone()).collect();
+            }
+        }
         let setter = match (&secret.source.setter, &secret.source.account) {
             (Some(setter), Some(account)) => {
                 let role = setter.static_role(account).ok_or_else(no_part)?;

@@ -344,6 +344,8 @@ pub enum Part {
     Authorized {
         /// As the host calls it.
         account: String,
+        /// Other accounts of the same host that it is known to open.
+        also: Vec<String>,
     },
     /// What sets the password of that account.
     Setter(StaticRole),
@@ -377,7 +379,7 @@ impl Part {
             Self::Source { account }
             | Self::Former { account }
             | Self::Checked { account }
-            | Self::Authorized { account } => (account, String::new()),
+            | Self::Authorized { account, .. } => (account, String::new()),
             Self::Setter(role) => (&role.path, String::new()),
             Self::SourceFile(kept) => (&kept.file, String::new()),
             Self::Consumer(kept) => (&kept.file, kept.key.to_string()),
@@ -404,7 +406,7 @@ impl SecretSource {
     pub fn part(&self) -> Option<Part> {
         if let Some(account) = &self.authorizes {
             let alone = self.account.is_none() && self.file.is_none() && self.key.is_none();
-            return alone.then(|| Part::Authorized { account: account.clone() });
+            return alone.then(|| Part::Authorized { account: account.clone(), also: Vec::new() });
         }
         match (&self.account, &self.file, &self.key) {
             (Some(account), None, None) if self.setter.is_some() => Some(Part::Checked { account: account.clone() }),

@@ -219,6 +219,9 @@ pub struct Seen {
     /// Consumer, at `create`, of a private key: the comment of its public half, which stood beside it in a file of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub public: Option<String>,
+    /// Source that a private key opens, at `create`: fingerprints of the other keys that opened it then.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<String>,
 }
 
 impl Seen {
@@ -226,6 +229,9 @@ impl Seen {
     pub fn merge(&mut self, later: &Self) {
         if !later.addresses.is_empty() {
             self.addresses.clone_from(&later.addresses);
+        }
+        if !later.keys.is_empty() {
+            self.keys.clone_from(&later.keys);
         }
         for (kept, new) in [
             (&mut self.before, &later.before),

@@ -271,10 +271,7 @@ fn wherever_it_is_killed_one_key_works_in_the_end() {
     let person = lab.active_person();
     let mut points: Vec<String> =
         ["sealed:1", "file:1", "file:2", "public:1", "public:2"].map(|point| format!("rotate::{point}")).into();
-    for nth in 3..=16 {
-        points.push(format!("rotate::begun:{nth}"));
-        points.push(format!("rotate::taken:{nth}"));
-    }
+    points.extend((4..=15).map(|nth| format!("rotate::taken:{nth}")));
     for point in points {
         let job = Job::new(&lab);
         let office = office(&lab, &[&job], &person);
@@ -298,8 +295,13 @@ fn what_is_known_to_fail_changes_nothing() {
         |job: &Job, script: &str| script.replace("HOME", &format!("/home/{}", job.name)).replace("FILE", &job.file);
     for (host, damage, why) in [
         ("web1", "ssh-keygen -q -p -P '' -N secret -f FILE", "has a passphrase"),
-        ("web1", "echo nonsense >FILE", "no private key"),
-        ("web1", "head -c 2000 /dev/urandom >FILE", "no"),
+        ("web1", "echo nonsense >FILE", "one private key that ssh reads"),
+        (
+            "web1",
+            "cat FILE >FILE.two; cat FILE >>FILE.two; cat FILE.two >FILE; rm FILE.two",
+            "one private key that ssh reads",
+        ),
+        ("web1", "echo '# the next one too' >>FILE", "one private key that ssh reads"),
         ("web1", "rm FILE.pub; touch FILE-cert.pub", "a certificate of the key"),
         ("web1", "mv FILE FILE.real; ln -s FILE.real FILE", "symbolic link"),
         ("db1", "sed -i '$d' HOME/.ssh/authorized_keys", "stands in none of the files"),
@@ -354,6 +356,100 @@ fn what_cannot_be_tried_is_read_back_and_what_is_not_declared_is_told() {
     let findings = report["findings"].to_string();
     assert!(findings.contains(&format!("also opens {}", other.name)), "{findings}");
     assert!(other.lines(&lab).contains(&Job::public(&job.old())), "what is not declared is not touched");
+}
+
+/// The leaver has a key of their own in the account: what appears there is theirs, but for what the rotation has set.
+#[test]
+fn our_own_new_key_is_not_taken_for_the_leavers_and_theirs_is() {
+    let lab = Lab::shared();
+    let leaver = lab.person();
+    let job = Job::new(&lab);
+    let own = std::fs::read_to_string(leaver.key.with_extension("pub")).unwrap();
+    sh(&lab, "db1", &format!("printf '\n%s\n' '{}' >>/home/{}/.ssh/authorized_keys", own.trim(), job.name));
+    assert!(lab.ssh(&leaver.key, &job.name, "db1"));
+    let office = office(&lab, &[&job], &leaver);
+    // The new key is set everywhere, and the programs are moved; then all places are walked once more.
+    let mut command = office.command(&["--json", "run", &leaver.id, "-p", "involuntary-termination", "--yes"]);
+    let done = command.env("OFFBOARD_DIE_AT", "rotate::taken:9").output().unwrap();
+    assert!(done.status.code().is_none(), "{}", String::from_utf8_lossy(&done.stderr));
+    assert!(!lab.ssh(&leaver.key, &job.name, "db1"), "contained before");
+    // And by the old key, which still opens the account, they put another one there.
+    let planted = job.copy.with_file_name("planted");
+    keygen(&["-t", "ed25519", "-N", "", "-C", "nightly backup", "-f", planted.to_str().unwrap()]);
+    let line = std::fs::read_to_string(planted.with_extension("pub")).unwrap();
+    sh(&lab, "db1", &format!("echo '{}' >>/home/{}/.ssh/authorized_keys", line.trim(), job.name));
+    let report = resume(&office).expect(0).json();
+    all_shut(&report);
+    job.is_rotated(&lab, "with the leaver's own key in the account");
+    assert!(!lab.ssh(&planted, &job.name, "db1"), "the key that they have planted opens the account");
+}
+
+/// What is put into the account by the old key alone, where nothing else says that the leaver could write there, is told.
+#[test]
+fn a_key_that_appears_in_the_account_is_told() {
+    let lab = Lab::shared();
+    let person = lab.active_person();
+    let job = Job::new(&lab);
+    let office = office(&lab, &[&job], &person);
+    rotation_killed_at(&office, &job, "rotate::begun:9");
+    let planted = job.copy.with_file_name("planted");
+    keygen(&["-t", "ed25519", "-N", "", "-f", planted.to_str().unwrap()]);
+    let line = std::fs::read_to_string(planted.with_extension("pub")).unwrap();
+    sh(&lab, "db1", &format!("echo '{}' >>/home/{}/.ssh/authorized_keys", line.trim(), job.name));
+    let report = resume(&office).expect(0).json();
+    let findings = report["findings"].to_string();
+    assert!(findings.contains("appeared in") && findings.contains(&job.name), "{findings}");
+    assert_eq!(findings.matches("appeared in").count(), 1, "{findings}");
+    office.offboard(&["verify", report["run"].as_str().unwrap(), "--last"]).expect(0);
+}
+
+/// sshd knows an RSA key by the names of its signatures, too.
+#[test]
+fn no_spelling_of_the_old_line_stays() {
+    let lab = Lab::shared();
+    let person = lab.active_person();
+    let job = Job::with(&lab, &["-t", "rsa", "-b", "2048"], "no-pty");
+    let key = Job::public(&job.old());
+    let (_, blob) = key.split_once(' ').unwrap();
+    for name in ["rsa-sha2-256", "rsa-sha2-512"] {
+        let add = format!("printf '\nrestrict %s %s hidden\n' {name} {blob} >>/home/{}/.ssh/authorized_keys", job.name);
+        sh(&lab, "db1", &add);
+    }
+    // Only these: sshd does take them.
+    sh(&lab, "backup", &format!("sed -i 's/ssh-rsa/rsa-sha2-512/' /home/{}/.ssh/authorized_keys", job.name));
+    assert!(job.opens(&lab, "backup"));
+    let office = office(&lab, &[&job], &person);
+    all_shut(&office.offboard(&["--json", "rotate", &job.name, "--yes"]).expect(0).json());
+    for at in OPENS {
+        assert!(!job.lines_at(&lab, at).contains(blob), "{}", job.lines_at(&lab, at));
+        assert!(!job.opens(&lab, at));
+    }
+}
+
+/// No program is moved to a key that sshd would not take.
+#[test]
+fn where_sshd_refuses_the_new_key_no_program_is_moved_to_it() {
+    let lab = Lab::alone();
+    let person = lab.active_person();
+    let job = Job::with(&lab, &["-t", "rsa", "-b", "2048"], "no-pty");
+    let office = office(&lab, &[&job], &person);
+    office.hurry();
+    let algorithms = "Match User JOB\n  PubkeyAcceptedAlgorithms rsa-sha2-512,rsa-sha2-256\n".replace("JOB", &job.name);
+    let reload = "kill -HUP $(pgrep -o -f 'sshd.*listener')";
+    sh(
+        &lab,
+        "db1",
+        &format!(
+            "cp -p /etc/ssh/sshd_config /root/kept; printf '{algorithms}' >>/etc/ssh/sshd_config; {reload}; sleep 0.5"
+        ),
+    );
+    let report = office.offboard(&["--json", "rotate", &job.name, "--yes"]);
+    sh(&lab, "db1", &format!("cat /root/kept >/etc/ssh/sshd_config; rm /root/kept; {reload}; sleep 0.5"));
+    let report = report.expect(12).json();
+    assert!(told(&report).contains("sshd does not take the new key"), "{}", told(&report));
+    assert!(HOSTS.iter().all(|host| job.works(&lab, host) && job.text(&lab, host) == job.old()), "a program was moved");
+    all_shut(&resume(&office).expect(0).json());
+    assert!(HOSTS.iter().all(|host| job.works(&lab, host)) && !job.opens(&lab, "db1"));
 }
 
 /// Whoever has taken the old line out meanwhile, or set another key, is not overruled.

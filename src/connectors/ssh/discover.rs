@@ -86,6 +86,8 @@ pub(super) struct Discovery<'a> {
     pub baseline: &'a Baseline,
     /// Files that hold shared secrets.
     pub watching: &'a [String],
+    /// Keys that a rotation of this run has set.
+    pub set_by_us: &'a [Fingerprint],
 }
 
 /// Brings `baseline` up to date with who can write where, before [`Discovery::found`] asks it. Whoever has root here could write anywhere; yet
@@ -307,7 +309,7 @@ impl Discovery<'_> {
                 }
                 continue;
             }
-            let appeared = !self.baseline.has(name, key);
+            let appeared = !self.baseline.has(name, key) && !self.set_by_us.contains(key);
             let planter = if appeared { self.planter(name, key, findings) } else { None };
             if !wanted(key) && planter.is_none() {
                 continue;

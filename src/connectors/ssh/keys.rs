@@ -26,6 +26,8 @@ pub struct KeyLine<'a> {
     pub options: &'a [u8],
     /// Whether the line makes the key an authority that may sign certificates for this account.
     pub authority: bool,
+    /// Whether it says from where alone the key is taken.
+    pub from: bool,
 }
 
 /// The key that sshd would read from `line`, if any.
@@ -57,7 +59,8 @@ impl<'a> Key<'a> {
             algorithm: self.algorithm,
             base64: self.base64,
             fingerprint: self.fingerprint,
-            authority: has_option(options, b"cert-authority"),
+            authority: option_names(options).any(|name| name.eq_ignore_ascii_case(b"cert-authority")),
+            from: option_names(options).any(|name| name.eq_ignore_ascii_case(b"from")),
             options,
         }
     }
@@ -89,26 +92,34 @@ fn end_of_options(text: &[u8]) -> Option<usize> {
     (!(quoted && at == text.len())).then_some(at)
 }
 
-/// Whether `name` is among the comma-separated options, in any case, outside of quotes.
-fn has_option(options: &[u8], name: &[u8]) -> bool {
+/// The names of the comma-separated options, without their values.
+fn option_names(options: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut quoted = false;
     let mut escaped = false;
-    options
-        .split(|b| {
-            let separates = *b == b',' && !quoted;
-            if *b == b'"' && !escaped {
-                quoted = !quoted;
-            }
-            escaped = *b == b'\\';
-            separates
-        })
-        .any(|option| option.eq_ignore_ascii_case(name))
+    let separated = options.split(move |b| {
+        let separates = *b == b',' && !quoted;
+        if *b == b'"' && !escaped {
+            quoted = !quoted;
+        }
+        escaped = *b == b'\\';
+        separates
+    });
+    separated.map(|option| option.split(|b| *b == b'=').next().unwrap_or_default())
+}
+
+/// What the blob of a key calls its type, where that is named otherwise in the line: sshd knows a type by the names of its signatures, too (sshkey.c).
+fn named_in_blob(algorithm: &str) -> &str {
+    match algorithm {
+        "rsa-sha2-256" | "rsa-sha2-512" => "ssh-rsa",
+        "webauthn-sk-ecdsa-sha2-nistp256@openssh.com" => "sk-ecdsa-sha2-nistp256@openssh.com",
+        _ => algorithm,
+    }
 }
 
 /// `sshkey_read`: a type, blanks, and a blob in base64 that says the same type.
 fn key_at(text: &[u8]) -> Option<Key<'_>> {
     let (algorithm, rest) = word(text);
-    let algorithm = std::str::from_utf8(algorithm).ok()?;
+    let algorithm = named_in_blob(std::str::from_utf8(algorithm).ok()?);
     let shape = shape_of(algorithm)?;
     let (encoded, _) = word(skip_blanks(rest));
     let encoded = std::str::from_utf8(encoded).ok()?;

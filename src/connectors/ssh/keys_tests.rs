@@ -56,6 +56,9 @@ fn a_key_in_somebody_elses_comment_or_command_is_not_theirs() {
 
 #[test]
 fn authorities_are_told_from_keys() {
+    let from = |options: &str| parse(format!("{options} ssh-ed25519 {ED}").as_bytes()).unwrap().from;
+    assert!(from("no-pty,FROM=\"10.0.0.0/8\"") && from("from=\"a,b\",restrict"));
+    assert!(!from("command=\"rsync --files-from=/x,from=y\"") && !from("no-pty"));
     let authority = |line: String| parse(line.as_bytes()).unwrap().authority;
     assert!(authority(format!("cert-authority ssh-ed25519 {ED}")));
     assert!(authority(format!("principals=\"a,b\",CERT-AUTHORITY ssh-ed25519 {ED}")));

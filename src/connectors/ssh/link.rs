@@ -308,6 +308,7 @@ impl SshLink {
         if !more.is_empty() {
             survey = self.call(&more, survey).await?;
         }
+        let set_by_us = super::service_key::new_keys(&self.secrets);
         self.own = sought.own.keys().filter(|name| survey.accounts.contains_key(*name)).cloned().collect();
         let discovery = Discovery {
             place: &self.host.place,
@@ -317,6 +318,7 @@ impl SshLink {
             survey: &survey,
             baseline: &baseline,
             watching: watching.as_deref().unwrap_or_default(),
+            set_by_us: &set_by_us,
         };
         let found = discovery.found();
         if watching.is_some() {

@@ -31,7 +31,7 @@ const ASK: Duration = Duration::from_secs(5);
 pub(super) async fn rotate(link: &mut SshLink, turn: &Turn<'_>, cx: &Cx) -> Result<Taken, Fault> {
     let kept = match turn.part {
         Part::Consumer(kept) | Part::SourceFile(kept) => kept,
-        Part::Authorized { account } => return super::service_key::rotate(link, account, turn).await,
+        Part::Authorized { account, also } => return super::service_key::rotate(link, account, also, turn).await,
         Part::Source { .. } | Part::Former { .. } | Part::Checked { .. } | Part::Setter(_) | Part::ConsumerPath(_) => {
             return Err(link.fault(FaultKind::Misconfigured, "takes no such part in a rotation").because(
                 "a host's passwords and paths are no part of one: its files are, and the keys of its accounts",

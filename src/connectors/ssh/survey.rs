@@ -53,6 +53,8 @@ pub struct Standing {
     pub line: u32,
     pub fingerprint: Fingerprint,
     pub authority: bool,
+    /// Whether options say from where alone it is taken.
+    pub from: bool,
     /// What stands before the key, cut short; empty mostly.
     pub options: Box<str>,
 }
@@ -316,6 +318,7 @@ impl Survey {
             file: (self.files.len() - 1) as u32,
             line,
             authority: key.authority,
+            from: key.from,
             options,
             fingerprint: key.fingerprint,
         });

@@ -19,8 +19,15 @@ impl PrivateKeyFile {
     /// # Errors
     /// Why no program can log in with it; nothing of what was read is in that.
     pub fn parse(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        let blocks = text.matches("-----BEGIN ").count();
+        let alone =
+            text.starts_with("-----BEGIN ") && text.lines().last().is_some_and(|line| line.starts_with("-----END "));
+        if blocks != 1 || !alone {
+            return Err("it is no file with one private key that ssh reads, and nothing else".into());
+        }
         let locked = "the key has a passphrase: a program cannot use it, and neither can it be tried";
-        let key = match PrivateKey::from_openssh(text.trim_start()) {
+        let key = match PrivateKey::from_openssh(text) {
             Ok(key) => key,
             // The decoder's own error may quote what it read.
             Err(_) => russh::keys::decode_secret_key(text, None).map_err(|error| match error {
@@ -72,7 +79,7 @@ impl PrivateKeyFile {
     }
 }
 
-/// The value of a whole file.
+/// The value of a whole file: a new one takes the place of all of it.
 pub fn find(text: &str) -> Result<Found, String> {
     let value = PrivateKeyFile::parse(text)?.text()?;
     if value.len() > super::LONGEST {

@@ -314,8 +314,11 @@ function trimmed(text) { sub(/^[ \t]+/, "", text); return text }
 # Sets after: what follows the key.
 function step_of(text,    type, rest, key) {
     type = text; sub(/[ \t].*/, "", type)
-    if (!(type in types)) return ""
     rest = trimmed(substr(text, length(type) + 1))
+    # sshd knows a type by the names of its signatures, too.
+    if (type == "rsa-sha2-256" || type == "rsa-sha2-512") type = "ssh-rsa"
+    sub(/^webauthn-sk-ecdsa/, "sk-ecdsa", type)
+    if (!(type in types)) return ""
     key = rest; sub(/[ \t].*/, "", key)
     after = substr(rest, length(key) + 1)
     gsub(/[\r\v\f]/, "", key)

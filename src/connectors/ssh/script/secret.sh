@@ -172,7 +172,7 @@ public_back() (
     key_file "$1" || exit 0
     set -C
     umask 022
-    if { command exec 4>"./$base.pub"; } 2>/dev/null; then
+    if [ ! -e "./$base.pub" ] && [ ! -L "./$base.pub" ] && { command exec 4>"./$base.pub"; } 2>/dev/null; then
         printf '%s\n' "$2" >&4 && chown --reference=/proc/self/fd/3 /proc/self/fd/4
     fi
     printf 'D\t%s\n' "$path"
