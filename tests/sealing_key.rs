@@ -9,6 +9,13 @@ mod lab;
 #[allow(dead_code, reason = "the stories use more of it")]
 #[path = "story/office.rs"]
 mod office;
+#[allow(
+    dead_code,
+    clippy::disallowed_methods,
+    reason = "the tests of the server use more of it, and set hours from the wall clock"
+)]
+#[path = "serve/server.rs"]
+mod server;
 
 use base64::Engine;
 use finder::Needles;
@@ -366,5 +373,32 @@ fn made_wrapped_from_the_start_and_got_back_when_the_vault_is_gone() {
     office.offboard(&["seal", "recover", "--key", "recovery"]).expect(0);
     assert!(!wrapped(&office));
     office.edit("offboard.yaml", |text| text.replace("\nsealing:", "\n# sealing:"));
+    everything_opens(&office);
+}
+
+#[test]
+fn a_vault_that_goes_away_while_offboard_serves_keeps_nothing_else_open() {
+    let lab = Lab::alone();
+    let person = lab.person();
+    let office = office(&lab, "offboard-serve");
+    server::serve_with(&office, "leavers: false");
+    office.offboard(&["seal", "wrap"]).expect(0);
+    let server = server::Server::start(&office);
+    let outage = lab.stop("vault");
+    // The order goes to the server, which has the key in memory. Only the Vault's own doors are left.
+    let report = office.run(&person).json();
+    let unreached = report["unreached"].as_array().unwrap();
+    assert!(!unreached.is_empty() && unreached.iter().all(|place| place["system"] == "safe"), "{report:#}");
+    for door in report["doors"].as_array().unwrap() {
+        assert_eq!(door["after"], "shut", "{door:#}");
+    }
+    assert!(lab.psql(&person.user, &person.password, "SELECT 1").is_err());
+    // Without the server nobody has the key: nothing goes on until the Vault is back.
+    server.kill();
+    let run = report["run"].as_str().unwrap();
+    let failed = office.offboard(&["resume", run]);
+    assert!(failed.code != Some(0) && failed.err.contains("no answer"), "{}", failed.err);
+    drop(outage);
+    all_shut(&office.offboard(&["--json", "resume", run]).expect(0).json());
     everything_opens(&office);
 }

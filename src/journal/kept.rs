@@ -25,6 +25,9 @@ const UNFINISHED: &str = "sealing.key.unfinished";
 /// What a transit engine's ciphertexts begin with.
 const WRAPPED: &[u8] = b"vault:v";
 
+/// No ciphertext of 32 bytes is as long, in bytes.
+const LONGEST: usize = 4096;
+
 /// How often the files are read again if somebody changes them just then.
 const TRIES: usize = 3;
 
@@ -75,10 +78,15 @@ pub(super) fn nobody_keeps(path: &Path) -> Fault {
 /// The ciphertext, if it can be one.
 fn ciphertext<'a>(path: &Path, text: &'a [u8]) -> Result<&'a str, Fault> {
     let text = std::str::from_utf8(text.trim_ascii()).ok();
-    text.filter(|text| text.len() < 4096 && text.bytes().all(|b| b.is_ascii_graphic())).ok_or_else(|| {
+    text.filter(|text| can_be_kept(text)).ok_or_else(|| {
         Fault::new(FaultKind::Misconfigured, format!("{}: begins as a wrapped key, and is none", path.display()))
             .hint("restore it from its backup, or with the recovery key: offboard seal recover")
     })
+}
+
+/// Whether a file of a key may hold that: one word, and not a long one.
+fn can_be_kept(text: &str) -> bool {
+    is_wrapped(text.as_bytes()) && text.len() < LONGEST && text.bytes().all(|b| b.is_ascii_graphic())
 }
 
 /// What is to stand in the file of a key: the key itself, or what the keeper makes of it, which was tried.
@@ -88,7 +96,7 @@ pub(super) async fn text(key: &SealingKey, keeper: Option<&dyn Keeper>) -> Resul
     let wrapped = Zeroizing::new(format!("{}\n", keeper.wrap(&plain).await?.trim()));
     let fault =
         |why: &str| Fault::new(FaultKind::Unexpected, format!("{} does not keep keys", keeper.name())).because(why);
-    if !is_wrapped(wrapped.as_bytes()) || wrapped.contains(plain.as_str()) {
+    if !can_be_kept(wrapped.trim()) || wrapped.contains(plain.as_str()) {
         return Err(fault("its answer is no ciphertext (vault:v…)"));
     }
     if *keeper.unwrap(wrapped.trim()).await? != *plain {
