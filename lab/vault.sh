@@ -67,12 +67,18 @@ vault_policy() { vault_api PUT "sys/policies/acl/$1" "{\"policy\":\"$(sed 's/"/\
 vault_seed() {
   vault_api POST sys/auth/userpass '{"type":"userpass"}' && vault_api POST sys/auth/approle '{"type":"approle"}' &&
     vault_api POST sys/mounts/kv '{"type":"kv","options":{"version":"2"}}' &&
-    vault_api POST sys/mounts/old/kv '{"type":"kv","options":{"version":"1"}}' && vault_api POST sys/mounts/database '{"type":"database"}' || return
+    vault_api POST sys/mounts/old/kv '{"type":"kv","options":{"version":"1"}}' && vault_api POST sys/mounts/database '{"type":"database"}' &&
+    vault_api POST sys/mounts/transit '{"type":"transit"}' || return
   vault_policy old-kv <<<'path "old/kv/apps/*" { capabilities = ["read", "update"] }' || return
   vault_policy static-roles <<'END' || return
 path "database/static-roles/+" { capabilities = ["read"] }
 path "database/static-creds/+" { capabilities = ["read"] }
 path "database/rotate-role/+" { capabilities = ["update"] }
+END
+  vault_policy sealing-key <<'END' || return
+path "transit/keys/offboard*" { capabilities = ["read"] }
+path "transit/encrypt/offboard*" { capabilities = ["update"] }
+path "transit/decrypt/offboard*" { capabilities = ["update"] }
 END
   vault_policy staff <<<'path "kv/data/billing/*" { capabilities = ["read"] }' || return
   sed -n '/^```hcl$/,/^```$/ { /^```/d; p }' "$LAB_SRC/../docs/connectors/vault.md" | vault_policy offboard || return
@@ -87,7 +93,7 @@ path "auth/token/lookup-accessor" { capabilities = ["update"] }
 path "auth/userpass/users" { capabilities = ["list"] }
 path "auth/userpass/users/+" { capabilities = ["read"] }
 END
-  vault_api POST auth/approle/role/offboard '{"token_policies":"offboard,old-kv,static-roles","token_ttl":"1h"}' &&
+  vault_api POST auth/approle/role/offboard '{"token_policies":"offboard,old-kv,static-roles,sealing-key","token_ttl":"1h"}' &&
     vault_api POST auth/approle/role/offboard/role-id '{"role_id":"offboard"}' &&
     vault_api POST auth/approle/role/offboard/custom-secret-id "{\"secret_id\":\"$(<"$LAB/secrets/vault")\"}" >/dev/null &&
     vault_user monitor "$(<"$LAB/secrets/vault-control")" default &&

@@ -4,8 +4,8 @@
 //! anything), that `look` changes nothing, that no secret is in any error, and that a bystander is never touched.
 
 use crate::model::{
-    Account, Action, Chain, CouldRead, Door, DoorId, DoorKind, Family, Fault, FaultKind, Finding, Fingerprint, Look,
-    Outcome, Part, PartKind, Person, PersonId, Phase, Place, PlaceId, Proof, Restored, SecretName, Seen, Step,
+    Account, Action, Chain, CouldRead, Door, DoorId, DoorKind, Family, Fault, FaultKind, Finding, Fingerprint, Keeper,
+    Look, Outcome, Part, PartKind, Person, PersonId, Phase, Place, PlaceId, Proof, Restored, SecretName, Seen, Step,
     SystemName, Undeclared, Undo,
 };
 use async_trait::async_trait;
@@ -256,6 +256,24 @@ pub trait Connector: Send + Sync {
     /// # Errors
     /// `Unreachable` and `Busy` are tried again; `Misconfigured` (certificate, host key, our own password) is not.
     async fn open(&self, place: &Place, cx: &Cx) -> Result<Box<dyn Link>, Fault>;
+
+    /// A key of that name, below `mount`, that encrypts keys of ours and does not leave the system. `address` is the place, where there are several.
+    ///
+    /// # Errors
+    /// `Misconfigured`: systems of this kind have no such keys, or it cannot be one's name.
+    fn keeper(
+        &self,
+        _address: Option<&str>,
+        _mount: &str,
+        _key: &str,
+        _timeout: Duration,
+    ) -> Result<Arc<dyn Keeper>, Fault> {
+        Err(Fault::new(
+            FaultKind::Misconfigured,
+            format!("a system of the kind {} keeps no keys", self.manifest().name),
+        )
+        .hint("name one of the kind vault"))
+    }
 }
 
 /// One live connection to one place, used for everything there.

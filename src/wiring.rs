@@ -7,8 +7,11 @@ pub use sweep::sweep;
 
 use crate::config::Config;
 use crate::engine::{Engine, Run};
-use crate::journal::{FILE, Journal, JournalError, Keys, PUBLIC_KEY, PublicKey, RunLog, Verification, verify_with};
-use crate::model::{Digest, Event, Fault, FaultKind, InputDigest, Person, Record, RunId, RunState, SystemName};
+use crate::journal::{
+    FILE, Journal, JournalError, KeyFile, KeyFolder, Keys, PUBLIC_KEY, PublicKey, RunLog, Verification, key_files,
+    try_keeping, verify_with,
+};
+use crate::model::{Digest, Event, Fault, FaultKind, InputDigest, Keeper, Person, Record, RunId, RunState, SystemName};
 use crate::playbook::{self, Book, Playbook};
 use crate::report::{self, Report};
 use crate::roster::{Matcher, Roster};
@@ -33,6 +36,8 @@ pub struct House {
     pub config: Config,
     /// Who works here.
     pub roster: Arc<Roster>,
+    /// Who keeps the sealing key; nothing if it stands in a plain file.
+    pub keeper: Option<Arc<dyn Keeper>>,
     /// The systems, ready to be walked.
     pub engine: Engine,
     /// What somebody should look at, though it can be used.
@@ -53,6 +58,7 @@ impl House {
         let config = Config::load(path)?;
         let roster = Arc::new(config.roster()?);
         let connectors = config.connectors()?;
+        let keeper = keeper(&config)?;
         let mut warnings = config.warnings(&connectors);
         warnings.extend(config.warnings_about_people(&roster));
         warnings.extend(roster.warnings().iter().cloned());
@@ -60,7 +66,7 @@ impl House {
         let matcher = Matcher::new(Arc::clone(&roster), &config.accounts, &config.keys_of, &config.protected, own);
         let engine = Engine::new(connectors, matcher, clock, TIMEOUT).with_secrets(config.secrets.clone());
         let (verified, verifying) = (std::sync::Mutex::default(), Mutex::default());
-        Ok(Self { config, roster, engine, warnings, verified, verifying, verify_every: Duration::ZERO })
+        Ok(Self { config, roster, keeper, engine, warnings, verified, verifying, verify_every: Duration::ZERO })
     }
 
     /// This house in the place of an older one with the same journal: their runs share their slots at every system, and what was seen of the
@@ -184,12 +190,20 @@ impl House {
         self.config.limits.iter().map(|l| (format!("{} ({})", l.clock, l.source), l.within.as_seconds())).collect()
     }
 
+    /// The sealing and signing keys; whoever keeps the sealing key is asked for it.
+    ///
+    /// # Errors
+    /// As [`keys`].
+    pub async fn keys(&self) -> Result<Keys, Fault> {
+        keys(&self.config.keys, self.keeper.as_deref()).await
+    }
+
     /// Opens the journal for writing.
     ///
     /// # Errors
     /// It is missing, in use, damaged, or signed by another key.
     pub async fn journal(&self) -> Result<Journal, crate::cli::Failure> {
-        let keys = keys(&self.config.keys)?;
+        let keys = self.keys().await?;
         Ok(Journal::open(&self.config.journal, keys).await?)
     }
 
@@ -198,7 +212,14 @@ impl House {
     /// # Errors
     /// As [`House::journal`], but for a journal that is in use.
     pub async fn journal_unless_held(&self) -> Result<Result<Journal, JournalError>, crate::cli::Failure> {
-        match Journal::open(&self.config.journal, keys(&self.config.keys)?).await {
+        // A Vault is not asked for a key that could not be used.
+        if self.keeper.is_some() {
+            match Journal::is_free(&self.config.journal) {
+                Err(error @ JournalError::Locked { .. }) => return Ok(Err(error)),
+                other => other?,
+            }
+        }
+        match Journal::open(&self.config.journal, self.keys().await?).await {
             Ok(journal) => Ok(Ok(journal)),
             Err(error @ JournalError::Locked { .. }) => Ok(Err(error)),
             Err(error) => Err(error.into()),
@@ -374,9 +395,36 @@ impl House {
 /// The sealing and signing keys.
 ///
 /// # Errors
-/// They are missing, readable by others, or no keys.
-pub fn keys(folder: &Path) -> Result<Keys, Fault> {
-    Keys::load(folder, |path| guarded::read(path, Access::OwnerReads))
+/// They are missing, readable by others, or no keys; who keeps the sealing key does not give it.
+pub async fn keys(folder: &Path, keeper: Option<&dyn Keeper>) -> Result<Keys, Fault> {
+    Keys::load_kept(&key_folder(folder, keeper)).await
+}
+
+/// The folder of keys, whose files nobody else may read.
+pub fn key_folder<'a>(path: &'a Path, keeper: Option<&'a dyn Keeper>) -> KeyFolder<'a> {
+    KeyFolder { path, read: &|path| guarded::read(path, Access::OwnerReads), keeper }
+}
+
+/// Who keeps the sealing key, by the configuration; nothing if it stands in a plain file.
+///
+/// # Errors
+/// The system that is named cannot.
+pub fn keeper(config: &Config) -> Result<Option<Arc<dyn Keeper>>, Mistakes> {
+    config.keeper(TIMEOUT)
+}
+
+/// Tries whether the keeper wraps and unwraps keys, and unwraps the one that there is. Says how the key stands in its file.
+///
+/// # Errors
+/// What the keeper says.
+pub async fn try_keeper(keeper: &dyn Keeper, folder: &Path) -> Result<Vec<KeyFile>, Fault> {
+    try_keeping(keeper).await?;
+    let folder = key_folder(folder, Some(keeper));
+    let files = key_files(folder.path, folder.read)?;
+    if !files.is_empty() {
+        Keys::load_kept(&folder).await?;
+    }
+    Ok(files)
 }
 
 /// The key that everybody may have, and checks the journal with.

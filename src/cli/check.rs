@@ -15,7 +15,13 @@ pub struct Args {}
 pub async fn run(context: &Context, _: Args) -> Result<Exit, Failure> {
     let house = context.house()?;
     let playbooks = house.books()?;
-    let (health, mail) = tokio::join!(house.engine.check(), mail(&house));
+    let sealing = async {
+        match &house.keeper {
+            Some(keeper) => Some((keeper.name(), crate::wiring::try_keeper(&**keeper, &house.config.keys).await)),
+            None => None,
+        }
+    };
+    let (health, mail, sealing) = tokio::join!(house.engine.check(), mail(&house), sealing);
     for (book, _) in playbooks.iter().filter(|_| mail.is_none()) {
         let report = match book {
             Book::Leaver(playbook) => &playbook.report,
@@ -30,7 +36,8 @@ pub async fn run(context: &Context, _: Args) -> Result<Exit, Failure> {
     context.print(
         |style| {
             let mail = mail.as_ref().map(|(answer, left)| render::mail_server(answer, left, style)).unwrap_or_default();
-            mail + &render::health(&health, playbooks.len(), house.roster.people().len(), style)
+            let sealing = sealing.as_ref().map(|(name, tried)| render::keeper(name, tried, style)).unwrap_or_default();
+            sealing + &mail + &render::health(&health, playbooks.len(), house.roster.people().len(), style)
         },
         || {
             let places: Vec<_> = health
@@ -44,11 +51,17 @@ pub async fn run(context: &Context, _: Args) -> Result<Exit, Failure> {
                 Ok(identity) => serde_json::json!({ "identity": identity, "undelivered": left }),
                 Err(fault) => serde_json::json!({ "fault": fault, "undelivered": left }),
             });
-            serde_json::json!({ "mail": mail, "places": places, "playbooks": playbooks.len(), "people": house.roster.people().len() })
+            let sealing = sealing.as_ref().map(|(name, tried)| match tried {
+                Ok(files) => serde_json::json!({ "keeper": name, "files": files }),
+                Err(fault) => serde_json::json!({ "keeper": name, "fault": fault }),
+            });
+            serde_json::json!({ "sealing": sealing, "mail": mail, "places": places, "playbooks": playbooks.len(), "people": house.roster.people().len() })
         },
     );
+    let not_kept =
+        sealing.is_some_and(|(_, tried)| tried.map_or(true, |files| files.iter().any(|f| f.wrapped.is_none())));
     let no_mail = mail.is_some_and(|(answer, left)| answer.is_err() || !left.is_empty());
-    Ok(if faults + findings > 0 || no_mail { Exit::Found } else { Exit::Fine })
+    Ok(if faults + findings > 0 || no_mail || not_kept { Exit::Found } else { Exit::Fine })
 }
 
 /// How the mail server answers, and what was not delivered; nothing if there is none.

@@ -2,6 +2,7 @@
 
 use super::context::Context;
 use super::outcome::{Exit, Failure};
+use crate::config::Config;
 use crate::journal::{Journal, Keys};
 use crate::model::{Fault, FaultKind};
 use std::fs::{DirBuilder, OpenOptions};
@@ -32,6 +33,7 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let mut kept = Vec::new();
     folder(&args.folder)?;
     let config = args.folder.join("offboard.yaml");
+    let configured = config.exists();
     if write_new(&config, crate::config::template().as_bytes())? { &mut made } else { &mut kept }.push(config.clone());
     folder(&args.folder.join("playbooks"))?;
     for (name, text) in READY_TO_USE {
@@ -40,12 +42,18 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     }
     let keys_folder = args.folder.join("keys");
     folder(&keys_folder)?;
+    // Who is to keep the sealing key can only be known from an offboard.yaml that was there before.
+    let keeper = match configured {
+        true => crate::wiring::keeper(&Config::load(&config)?)?,
+        false => None,
+    };
+    let of_keys = crate::wiring::key_folder(&keys_folder, keeper.as_deref());
     let keys = if keys_folder.join("sealing.key").exists() {
         kept.push(keys_folder.clone());
-        crate::wiring::keys(&keys_folder)?
+        Keys::load_kept(&of_keys).await?
     } else {
         made.push(keys_folder.clone());
-        Keys::generate(&keys_folder)?
+        Keys::generate_kept(&of_keys).await?
     };
     let journal_folder = args.folder.join("journal");
     let has_journal = crate::wiring::has_journal(&journal_folder);
@@ -74,7 +82,7 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
                 }
                 all
             };
-            recovery = Some(super::seal::recovery(context, &journal_folder, &keys_folder, all).await?);
+            recovery = Some(super::seal::recovery(context, &journal_folder, &of_keys, all).await?);
             if context.json {
                 return Ok(Exit::Fine);
             }
@@ -95,6 +103,12 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
                  values of a rotation that was not ended, the state of accounts before, the witness passwords. Without signing.key the\n\
                  journal can be verified, but not continued.\n",
             );
+            if let Some(keeper) = &keeper {
+                text.push_str(&format!(
+                    "{} keeps the sealing key: its file opens nothing by itself. If that Vault is gone for good, only a recovery key opens what is sealed.\n",
+                    keeper.name()
+                ));
+            }
             match &recovery {
                 Some(made) => text.push_str(&made.said()),
                 None => text.push_str("A second way to them, on paper, is made by: offboard seal recovery\n"),

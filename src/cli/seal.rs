@@ -5,14 +5,16 @@ use super::outcome::{Exit, Failure};
 use super::render;
 use crate::config::Config;
 use crate::journal::{
-    KeyId, Recipient, RecoveryKey, SealedWith, recover, rotate_sealing_key, seal_status, set_recovery,
+    KeyFile, KeyFolder, KeyId, Recipient, RecoveryKey, SealedWith, key_files, recover, rotate_sealing_key, seal_status,
+    set_recovery, unwrap_sealing_key, wrap_sealing_key,
 };
-use crate::model::{Fault, FaultKind};
+use crate::model::{Fault, FaultKind, Keeper};
 use crate::wire::guarded::{self, Access};
-use crate::wiring::{keys, public_key};
+use crate::wiring::{keeper, key_folder, keys, public_key};
 use secrecy::{ExposeSecret, SecretString};
 use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use zeroize::Zeroizing;
 
 /// The longest recovery key that is read, in bytes. One as it is printed has 89.
@@ -35,12 +37,24 @@ pub struct Args {
 struct Folders {
     journal: PathBuf,
     keys: PathBuf,
+    /// Who keeps the sealing key, by offboard.yaml.
+    keeper: Option<Arc<dyn Keeper>>,
+}
+
+impl Folders {
+    fn of_keys(&self) -> KeyFolder<'_> {
+        key_folder(&self.keys, self.keeper.as_deref())
+    }
 }
 
 #[derive(clap::Subcommand)]
 enum Command {
     /// Show which keys seal the journal, and whether a recovery key opens it. Exit status 20 if a key is missing, or being changed.
     Status,
+    /// Let a Vault keep the sealing key, as `sealing` in offboard.yaml says: its file then opens nothing by itself. Killed at any moment, nothing is lost: call it again.
+    Wrap,
+    /// The way back: put the sealing key itself into its file. Take `sealing` out of offboard.yaml then.
+    Unwrap,
     /// Change the sealing key: make a new one, seal everything anew, and drop the old one. Killed at any moment, nothing is lost: call it again.
     Rotate,
     /// Make a new recovery key and print it, this once. It opens the journal's keys if the folder `keys` is lost; earlier ones do not open the sealing key in use any more.
@@ -58,10 +72,11 @@ enum Command {
 
 pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let folders = match (args.journal, args.keys) {
-        (Some(journal), Some(keys)) => Folders { journal, keys },
+        (Some(journal), Some(keys)) => Folders { journal, keys, keeper: None },
         (None, None) => {
             let config = Config::load(&context.config)?;
-            Folders { journal: config.journal, keys: config.keys }
+            let keeper = keeper(&config)?;
+            Folders { journal: config.journal, keys: config.keys, keeper }
         }
         _ => {
             return Err(Fault::new(FaultKind::Misconfigured, "--journal and --keys go together")
@@ -73,8 +88,10 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     match args.command {
         Command::Status => status(context, folders).await,
         Command::Rotate => rotate(context, folders).await,
+        Command::Wrap => wrap(context, folders).await,
+        Command::Unwrap => unwrap(context, folders).await,
         Command::Recovery => {
-            let made = recovery(context, &folders.journal, &folders.keys, Recovery::json).await?;
+            let made = recovery(context, &folders.journal, &folders.of_keys(), Recovery::json).await?;
             if !context.json {
                 context.write(&made.said());
             }
@@ -86,10 +103,13 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
 
 async fn status(context: &Context, folders: &Folders) -> Result<Exit, Failure> {
     let status = seal_status(&folders.journal).await?;
-    let (keys, fault) = match keys(&folders.keys) {
+    let (keys, fault) = match keys(&folders.keys, folders.keeper.as_deref()).await {
         Ok(keys) => (Some(keys), None),
         Err(fault) => (None, Some(fault)),
     };
+    // What stands there is told also when nobody unwraps it.
+    let files = key_files(&folders.keys, folders.of_keys().read).unwrap_or_default();
+    let keeper = folders.keeper.as_ref().map(|keeper| keeper.name());
     let current = keys.as_ref().map(|keys| keys.sealing_id());
     let former = keys.as_ref().and_then(|keys| keys.former_id());
     let at_hand = |key: &KeyId| Some(key) == current.as_ref() || Some(key) == former.as_ref();
@@ -121,23 +141,60 @@ async fn status(context: &Context, folders: &Folders) -> Result<Exit, Failure> {
                 opener,
                 unread: fault.as_ref(),
             };
-            render::seal(&found, style)
+            render::key_files(&files, keeper) + &render::seal(&found, style)
         },
         || {
             serde_json::json!({
                 "current": current, "former": former, "keys": status.keys, "unnamed": status.unnamed, "missing": missing,
                 "recovery": recovery, "recovery_set": opener.and_then(|key| key.recovery_set.as_ref()), "unopened": unopened,
-                "fault": fault,
+                "fault": fault, "keeper": keeper, "files": files,
             })
         },
     );
-    let well = fault.is_none() && former.is_none() && missing.is_empty() && unopened.is_empty();
+    let plain = |file: &KeyFile| file.wrapped.is_none() && keeper.is_some();
+    let well =
+        !files.iter().any(plain) && fault.is_none() && former.is_none() && missing.is_empty() && unopened.is_empty();
     Ok(if well { Exit::Fine } else { Exit::Found })
 }
 
+async fn wrap(context: &Context, folders: &Folders) -> Result<Exit, Failure> {
+    let done = wrap_sealing_key(&folders.of_keys()).await?;
+    let keeper = folders.keeper.as_ref().map_or("", |keeper| keeper.name());
+    context.print(
+        |_| {
+            let what = if done.changed { "now holds" } else { "holds already" };
+            format!(
+                "The file of the sealing key {} {what} only what {keeper} has wrapped; the plain one is wiped.\n\
+                 Without that Vault nothing that is sealed opens: without a recovery key (offboard seal recovery), if it is gone for good, so is every sealed value.\n\
+                 Copies of {} from before hold the plain key: destroy them, or offboard seal rotate. Make a new copy.\n",
+                done.key,
+                folders.keys.display(),
+            )
+        },
+        || serde_json::json!({ "key": done.key, "changed": done.changed, "keeper": keeper }),
+    );
+    Ok(Exit::Fine)
+}
+
+async fn unwrap(context: &Context, folders: &Folders) -> Result<Exit, Failure> {
+    let done = unwrap_sealing_key(&folders.of_keys()).await?;
+    context.print(
+        |_| {
+            let what = if done.changed { "now holds" } else { "holds already" };
+            format!(
+                "The file of the sealing key {} {what} the key itself: whoever reads {} reads everything.\n\
+                 Take `sealing` out of offboard.yaml: as long as it is there, the next key is wrapped again.\n",
+                done.key,
+                folders.keys.display(),
+            )
+        },
+        || serde_json::json!({ "key": done.key, "changed": done.changed }),
+    );
+    Ok(Exit::Fine)
+}
+
 async fn rotate(context: &Context, folders: &Folders) -> Result<Exit, Failure> {
-    let read = |path: &Path| guarded::read(path, Access::OwnerReads);
-    let done = rotate_sealing_key(&folders.journal, &folders.keys, read, clock()(), &actor().name).await;
+    let done = rotate_sealing_key(&folders.journal, &folders.of_keys(), clock()(), &actor().name).await;
     let done = done.map_err(|fault| in_use(fault, "then: offboard seal rotate"))?;
     context.print(
         |style| {
@@ -199,7 +256,7 @@ impl Recovery {
 pub async fn recovery(
     context: &Context,
     journal: &Path,
-    keys: &Path,
+    keys: &KeyFolder<'_>,
     json: impl FnOnce(&Recovery) -> serde_json::Value,
 ) -> Result<Recovery, Failure> {
     let (key, recipient) = RecoveryKey::generate()?;
@@ -216,8 +273,7 @@ pub async fn recovery(
             made.text.expose_secret(),
         ))
     };
-    let read = |path: &Path| guarded::read(path, Access::OwnerReads);
-    set_recovery(journal, keys, read, &made.recipient, clock()(), &actor().name, show)
+    set_recovery(journal, keys, &made.recipient, clock()(), &actor().name, show)
         .await
         .map_err(|fault| in_use(fault, "then: offboard seal recovery"))?;
     Ok(made)

@@ -25,6 +25,9 @@ pub struct File {
     /// The folder of the sealing and signing keys. Keep a copy of it apart from the journal.
     #[serde(default = "keys")]
     pub keys: PathBuf,
+    /// Who keeps the sealing key, so that its file alone opens nothing. A plain file if left out.
+    #[serde(default)]
+    pub sealing: Option<Sealing>,
     /// The folder of the playbooks.
     #[serde(default = "playbooks")]
     pub playbooks: PathBuf,
@@ -54,6 +57,39 @@ pub struct File {
     /// How `offboard serve` works.
     #[serde(default)]
     pub serve: Serve,
+}
+
+/// Who keeps the sealing key.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Sealing {
+    /// A key of a Vault's transit engine encrypts it.
+    pub transit: Transit,
+}
+
+/// A key of a Vault's transit engine.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Transit {
+    /// One of `systems`, of the kind vault; its login is used.
+    pub system: SystemName,
+    /// The key's name.
+    #[serde(default = "offboard")]
+    pub key: String,
+    /// Where the engine is mounted.
+    #[serde(default = "transit")]
+    pub mount: String,
+    /// Which place of the system, if it has several: as `offboard check` calls it.
+    #[serde(default)]
+    pub place: Option<String>,
+}
+
+fn offboard() -> String {
+    "offboard".into()
+}
+
+fn transit() -> String {
+    "transit".into()
 }
 
 /// How `offboard serve` works.

@@ -11,7 +11,7 @@ mod secrets;
 
 use crate::connector::Connector;
 use crate::connectors::SystemSettings;
-use crate::model::{Digest, InputDigest, SecretName, SharedSecret, SystemName};
+use crate::model::{Digest, Fault, FaultKind, InputDigest, Keeper, SecretName, SharedSecret, SystemName};
 use crate::roster::{KeyOf, Mapping, Protected, Roster};
 use crate::source::{Mistake, Mistakes, yaml};
 use crate::wire::guarded::{self, Access};
@@ -19,6 +19,7 @@ use file::File;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use zeroize::Zeroize;
 
 pub use file::Serve;
@@ -117,6 +118,29 @@ impl Config {
             digests,
             file,
             document,
+        })
+    }
+
+    /// Who keeps the sealing key; nothing if it stands in a plain file. Opens no connection.
+    ///
+    /// # Errors
+    /// The system that is named cannot, with its place in the file.
+    pub fn keeper(&self, timeout: Duration) -> Result<Option<Arc<dyn Keeper>>, Mistakes> {
+        let Some(transit) = self.file.sealing.as_ref().map(|sealing| &sealing.transit) else { return Ok(None) };
+        let name = &transit.system;
+        let kept = match self.systems.get(name) {
+            Some(settings) => settings
+                .build(name, &self.base)
+                .and_then(|system| system.keeper(transit.place.as_deref(), &transit.mount, &transit.key, timeout)),
+            None => Err(Fault::new(FaultKind::Misconfigured, format!("there is no system {name:?}", name = name.0))
+                .hint("name one of `systems`, of the kind vault")),
+        };
+        kept.map(Some).map_err(|fault| {
+            let spot = self.document.key_spot(&["sealing".into(), "transit".into()], "keeps the sealing key");
+            let mut mistake = Mistake::error("config", fault.what).spot(spot);
+            mistake.notes.extend(fault.because);
+            mistake.help.extend(fault.hint);
+            mistake.into()
         })
     }
 

@@ -3,8 +3,10 @@
 //! Three files in one folder: `sealing.key` (32 bytes, base64, XChaCha20-Poly1305), `signing.key` (Ed25519, PKCS #8 PEM,
 //! RFC 8410) and `signing.pub` (SubjectPublicKeyInfo PEM). The `.key` files are for their owner alone. The public one goes
 //! to whoever verifies the journal away from here; `openssl` reads it, too. While the sealing key is being rotated, the new one stands
-//! beside the old one as `sealing.next.key`; whoever reads both can open everything.
+//! beside the old one as `sealing.next.key`; whoever reads both can open everything. A sealing key may be wrapped by a keeper (`kept.rs`): then its
+//! file is of no use without that.
 
+use super::kept::{self, KeyFolder};
 use super::seal::{KeyId, SealingKey};
 use crate::model::{Digest, Fault, FaultKind};
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -50,10 +52,25 @@ impl Keys {
     /// # Errors
     /// `Protected` if one of the files exists: keys are never overwritten, for what they sealed and signed would be lost.
     pub fn generate(folder: &Path) -> Result<Self, Fault> {
-        let sealing = SealingKey::new(Zeroizing::new(random()?));
-        let keys = Self { sealing, former: None, signing: SigningKey::from_bytes(&Zeroizing::new(random()?)) };
+        let keys = Self::new()?;
         keys.write(folder)?;
         Ok(keys)
+    }
+
+    /// As [`Keys::generate`], but the sealing key's file holds it only as the folder's keeper has wrapped it, if there is one.
+    ///
+    /// # Errors
+    /// As [`Keys::generate`], and what the keeper says; nothing was written then.
+    pub async fn generate_kept(folder: &KeyFolder<'_>) -> Result<Self, Fault> {
+        let keys = Self::new()?;
+        let text = kept::text(&keys.sealing, folder.keeper).await?;
+        keys.write_as(folder.path, &text, None)?;
+        Ok(keys)
+    }
+
+    fn new() -> Result<Self, Fault> {
+        let sealing = SealingKey::new(Zeroizing::new(random()?));
+        Ok(Self { sealing, former: None, signing: SigningKey::from_bytes(&Zeroizing::new(random()?)) })
     }
 
     /// Keys that were recovered.
@@ -66,18 +83,21 @@ impl Keys {
     /// # Errors
     /// `Protected` if one of the files exists and holds something else: nothing is overwritten, and nothing was written then.
     pub(super) fn write(&self, folder: &Path) -> Result<(), Fault> {
+        match &self.former {
+            Some(former) => self.write_as(folder, &former.text(), Some(&self.sealing.text())),
+            None => self.write_as(folder, &self.sealing.text(), None),
+        }
+    }
+
+    fn write_as(&self, folder: &Path, sealing: &str, next: Option<&str>) -> Result<(), Fault> {
         // Version 1 of PKCS #8, without the public half: OpenSSL 3.0 does not read version 2.
         let signing = KeypairBytes { secret_key: self.signing.to_bytes(), public_key: None }
             .to_pkcs8_pem(LineEnding::LF)
             .map_err(|e| unwritten(&folder.join(SIGNING_KEY), &e))?;
         let public = self.public().to_pem();
-        let (sealing, next) = match &self.former {
-            Some(former) => (former.text(), Some(self.sealing.text())),
-            None => (self.sealing.text(), None),
-        };
         // The newer sealing key first: with it alone nobody goes on.
         let files = [
-            (NEXT_SEALING_KEY, 0o600, next.as_ref().map(|text| text.as_bytes())),
+            (NEXT_SEALING_KEY, 0o600, next.map(str::as_bytes)),
             (SEALING_KEY, 0o600, Some(sealing.as_bytes())),
             (SIGNING_KEY, 0o600, Some(signing.as_bytes())),
             (PUBLIC_KEY, 0o644, Some(public.as_bytes())),
@@ -98,6 +118,14 @@ impl Keys {
                 (None, None) => {}
                 (None, Some(text)) => missing.push((name, mode, text)),
                 (Some(there), Some(text)) if there.trim_ascii() == text.trim_ascii() => {}
+                (Some(there), _) if kept::is_wrapped(&there) => {
+                    return Err(Fault::new(FaultKind::Protected, format!("{} exists already", path.display()))
+                        .because("a Vault's transit key has wrapped what stands in it")
+                        .hint(format!(
+                            "if that Vault is gone for good: mv {0} {0}.wrapped; then again",
+                            path.display()
+                        )));
+                }
                 (Some(_), _) => {
                     return Err(Fault::new(FaultKind::Protected, format!("{} exists already", path.display()))
                         .because("what stands in it is not what would be written")
@@ -118,16 +146,12 @@ impl Keys {
     }
 
     /// Makes the sealing key that is to take the place of the one in `folder`. It counts for nobody before [`Keys::begin_rotation`].
-    pub(super) fn make_next(folder: &Path) -> Result<SealingKey, Fault> {
-        // A rename would put a plain file into the place of the link, and leave the key where it points to.
-        let path = folder.join(SEALING_KEY);
-        if path.symlink_metadata().is_ok_and(|meta| meta.is_symlink()) {
-            return Err(Fault::new(FaultKind::Protected, format!("{} is a symbolic link", path.display()))
-                .hint("put the file itself there, or name the folder that it is in as `keys` in offboard.yaml"));
-        }
+    pub(super) async fn make_next(folder: &KeyFolder<'_>) -> Result<SealingKey, Fault> {
+        kept::may_be_replaced(folder.path)?;
         let next = SealingKey::new(Zeroizing::new(random()?));
-        write_unfinished(folder, NEXT_SEALING_KEY, 0o600, next.text().as_bytes())?;
-        sync(folder)?;
+        let text = kept::text(&next, folder.keeper).await?;
+        write_unfinished(folder.path, NEXT_SEALING_KEY, 0o600, text.as_bytes())?;
+        sync(folder.path)?;
         Ok(next)
     }
 
@@ -167,6 +191,9 @@ impl Keys {
         }
         let sealing_key = |name: &str| {
             let bytes = Zeroizing::new(read(&folder.join(name))?);
+            if kept::is_wrapped(&bytes) {
+                return Err(kept::nobody_keeps(&folder.join(name)));
+            }
             let bytes =
                 STANDARD.decode(bytes.trim_ascii()).map(Zeroizing::new).map_err(|_| fault(name, "is not base64"))?;
             let key: [u8; 32] = bytes.as_slice().try_into().map_err(|_| fault(name, "does not hold 32 bytes"))?;
@@ -266,11 +293,11 @@ impl PublicKey {
 }
 
 /// The file of that name before it counts: whole or not at all, for half a key would lock everybody out.
-fn unfinished(folder: &Path, name: &str) -> PathBuf {
+pub(super) fn unfinished(folder: &Path, name: &str) -> PathBuf {
     folder.join(format!("{name}.unfinished"))
 }
 
-fn write_unfinished(folder: &Path, name: &str, mode: u32, text: &[u8]) -> Result<(), Fault> {
+pub(super) fn write_unfinished(folder: &Path, name: &str, mode: u32, text: &[u8]) -> Result<(), Fault> {
     let path = unfinished(folder, name);
     match std::fs::remove_file(&path) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(unwritten(&path, &e)),
@@ -303,11 +330,11 @@ pub(super) fn lock(folder: &Path) -> Result<Flock<File>, Fault> {
 }
 
 /// What was made, renamed or removed in a folder is durable when this returns.
-fn sync(folder: &Path) -> Result<(), Fault> {
+pub(super) fn sync(folder: &Path) -> Result<(), Fault> {
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(|e| unwritten(folder, &e))
 }
 
-fn unwritten(path: &Path, because: &dyn std::fmt::Display) -> Fault {
+pub(super) fn unwritten(path: &Path, because: &dyn std::fmt::Display) -> Fault {
     Fault::new(FaultKind::Misconfigured, format!("{}: cannot be written", path.display())).because(because)
 }
 

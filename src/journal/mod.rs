@@ -9,6 +9,7 @@ mod chain;
 mod error;
 mod evidence;
 mod heads;
+mod kept;
 mod keys;
 mod problem;
 mod read;
@@ -25,6 +26,7 @@ mod writer;
 
 pub use error::JournalError;
 pub use evidence::{EVIDENCE, keep as keep_evidence};
+pub use kept::{KeyFile, KeyFolder, Moved, SHED_KEY, key_files, try_keeping, unwrap_sealing_key, wrap_sealing_key};
 pub use keys::{Keys, NEXT_SEALING_KEY, PUBLIC_KEY, PublicKey, SEALING_KEY, SIGNING_KEY};
 pub use problem::{Problem, Verification};
 pub use recover::{Recovered, recover};
@@ -129,6 +131,16 @@ impl Journal {
             heads: BTreeMap::new(),
             lock,
         }))
+    }
+
+    /// Whether another process has the journal in `folder` open for writing right now.
+    ///
+    /// # Errors
+    /// [`JournalError::Locked`] if one has. `Missing`, `Exposed`, `Store`.
+    pub fn is_free(folder: &Path) -> Result<(), JournalError> {
+        let store = Store::new(folder);
+        store.check()?;
+        store.lock().map(drop)
     }
 
     /// Opens the journal in `folder` for writing; no other process can until this one has closed it or ended.

@@ -9,6 +9,7 @@
 
 use super::chain::{Checkpoint, SignedValue, hex};
 use super::error::JournalError;
+use super::kept::KeyFolder;
 use super::keys::{self, Keys};
 use super::read;
 use super::recovery::Recipient;
@@ -66,12 +67,11 @@ pub struct Rotated {
 /// both keys are kept, every value opens with one of them, and the next call goes on.
 pub async fn rotate_sealing_key(
     folder: &Path,
-    keys_folder: &Path,
-    read: impl Fn(&Path) -> Result<Vec<u8>, Fault>,
+    keys_folder: &KeyFolder<'_>,
     at: Timestamp,
     by: &str,
 ) -> Result<Rotated, Fault> {
-    let mut held = Held::open(folder, keys_folder, || Keys::load(keys_folder, &read)).await?;
+    let mut held = Held::open(folder, keys_folder).await?;
     let rotated = held.rotate(keys_folder, at, by).await;
     held.close().await;
     rotated
@@ -84,14 +84,13 @@ pub async fn rotate_sealing_key(
 /// The journal is in use, or does not verify, or `show` has failed; nothing has changed.
 pub async fn set_recovery(
     folder: &Path,
-    keys_folder: &Path,
-    read: impl Fn(&Path) -> Result<Vec<u8>, Fault>,
+    keys_folder: &KeyFolder<'_>,
     recipient: &Recipient,
     at: Timestamp,
     by: &str,
     show: impl FnOnce() -> Result<(), Fault>,
 ) -> Result<(), Fault> {
-    let mut held = Held::open(folder, keys_folder, || Keys::load(keys_folder, &read)).await?;
+    let mut held = Held::open(folder, keys_folder).await?;
     let set = held.set_recovery(recipient, at, by, show).await;
     held.close().await;
     set
@@ -116,35 +115,31 @@ struct Opener {
 
 impl Held {
     /// The keys are read under the lock: before, another process may be changing them.
-    async fn open(
-        folder: &Path,
-        keys_folder: &Path,
-        keys: impl FnOnce() -> Result<Keys, Fault>,
-    ) -> Result<Self, Fault> {
+    async fn open(folder: &Path, keys_folder: &KeyFolder<'_>) -> Result<Self, Fault> {
         let store = Store::new(folder);
         store.check()?;
         let lock = store.lock()?;
-        let keys_lock = keys::lock(keys_folder)?;
-        let keys = keys()?;
+        let keys_lock = keys::lock(keys_folder.path)?;
+        let keys = Keys::load_kept(keys_folder).await?;
         let mut connection = store.connect().await?;
         store.check_schema(&mut connection).await?;
         let last = read::last_checkpoint(&store, &mut connection, &keys.public()).await?;
         Ok(Self { store, connection, keys, last, lock, keys_lock })
     }
 
-    async fn rotate(&mut self, keys_folder: &Path, at: Timestamp, by: &str) -> Result<Rotated, Fault> {
+    async fn rotate(&mut self, keys_folder: &KeyFolder<'_>, at: Timestamp, by: &str) -> Result<Rotated, Fault> {
         let mut entries = self.verified().await?;
         let newest = entries.iter().rev().find_map(|entry| Some((entry.recovery.as_ref()?, &entry.set)));
         let opener = newest.map(|(w, set)| Opener { recipient: w.recipient.clone(), set: set.clone() });
         let continued = self.keys.former_id().is_some();
         if !continued {
             // The recovery key opens the new key before that one seals anything. Until then the one of now is the newest.
-            let next = Keys::make_next(keys_folder)?;
+            let next = Keys::make_next(keys_folder).await?;
             let now = self.keys.sealing().clone();
             let rows = self.note(&mut entries, &[next.clone(), now], opener.as_ref(), at, by)?;
             self.put(rows).await?;
             fail_point!("seal::wrapped");
-            self.keys.begin_rotation(keys_folder, next)?;
+            self.keys.begin_rotation(keys_folder.path, next)?;
             fail_point!("seal::made");
             self.begin().await?;
         }
@@ -169,7 +164,7 @@ impl Held {
         self.put(retire(&mut entries, std::slice::from_ref(&to))).await?;
         fail_point!("seal::retired");
         self.leave_nothing_behind().await?;
-        self.keys.end_rotation(keys_folder)?;
+        self.keys.end_rotation(keys_folder.path)?;
         fail_point!("seal::replaced");
         let (recovery, recovery_set) = opener.map_or((None, None), |o| (Some(o.recipient), o.set));
         Ok(Rotated { from, to, values, continued, recovery, recovery_set })

@@ -36,6 +36,7 @@ async fn values_from_before_keys_had_names_open_and_are_sealed_anew() {
     let folder = tempfile::tempdir().unwrap();
     let (journal_folder, keys_folder) = (folder.path().join("journal"), folder.path().join("keys"));
     let read = |path: &Path| Ok(std::fs::read(path).unwrap());
+    let folder_of_keys = KeyFolder { path: &keys_folder, read: &read, keeper: None };
     let keys = Keys::generate(&keys_folder).unwrap();
     let old_key = *keys.sealing().bytes();
     let journal = Journal::create(&journal_folder, keys).await.unwrap();
@@ -66,7 +67,7 @@ async fn values_from_before_keys_had_names_open_and_are_sealed_anew() {
         }
         assert!(journal.verify(None).await.unwrap().is_sound());
         journal.close().await;
-        rotate_sealing_key(&journal_folder, &keys_folder, read, now, "ops").await.unwrap();
+        rotate_sealing_key(&journal_folder, &folder_of_keys, now, "ops").await.unwrap();
         assert_eq!(crate::journal::seal_status(&journal_folder).await.unwrap().unnamed, 0);
     }
 }

@@ -7,6 +7,7 @@ mod event;
 mod fault;
 mod finding;
 mod health;
+mod keeper;
 mod mail;
 mod part;
 mod period;
@@ -24,6 +25,7 @@ pub use event::{Actor, Clocks, Event, InputDigest, LookAt, Record, RunId, RunReq
 pub use fault::{Fault, FaultKind};
 pub use finding::{Finding, FindingKind};
 pub use health::{Asker, HealthChecks, HttpCheck, TcpCheck};
+pub use keeper::Keeper;
 pub use mail::MailAddress;
 pub use part::{
     AlsoAuthorizes, KeptFile, KeptPath, KeyFormat, KeyPart, KeyPath, Part, PartKind, SecretConsumer, SecretSetter,

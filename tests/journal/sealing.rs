@@ -2,8 +2,8 @@
 
 use crate::{Room, append, at, load, read_file, request, started};
 use offboard::journal::{
-    Journal, JournalError, Keys, NEXT_SEALING_KEY, PublicKey, RecoveryKey, Rotated, RunLog, SEALING_KEY, recover,
-    rotate_sealing_key, seal_status, set_recovery, verify_with,
+    Journal, JournalError, KeyFolder, Keys, NEXT_SEALING_KEY, PublicKey, RecoveryKey, Rotated, RunLog, SEALING_KEY,
+    recover, rotate_sealing_key, seal_status, set_recovery, verify_with,
 };
 use offboard::model::{Event, Fault, FaultKind, RunId, SealedId};
 use secrecy::{ExposeSecret, SecretSlice};
@@ -13,8 +13,12 @@ use std::process::Command;
 /// More than one transaction of a rotation seals anew.
 const MANY: usize = 1100;
 
+fn folder_of(keys: &Path) -> KeyFolder<'_> {
+    KeyFolder { path: keys, read: &read_file, keeper: None }
+}
+
 async fn rotate(room: &Path) -> Result<Rotated, Fault> {
-    rotate_sealing_key(&room.join("journal"), &room.join("keys"), read_file, at(50), "ops").await
+    rotate_sealing_key(&room.join("journal"), &folder_of(&room.join("keys")), at(50), "ops").await
 }
 
 fn public(room: &Room) -> PublicKey {
@@ -206,7 +210,7 @@ async fn killed_at_any_moment_of_a_rotation_every_value_opens() {
     let (run, ids) = filled(&first, MANY).await;
     let folder = first.keys().parent().unwrap().to_path_buf();
     let (key, recipient) = RecoveryKey::generate().unwrap();
-    set_recovery(&first.journal(), &first.keys(), read_file, &recipient, at(2), "ops", || Ok(())).await.unwrap();
+    set_recovery(&first.journal(), &folder_of(&first.keys()), &recipient, at(2), "ops", || Ok(())).await.unwrap();
 
     let moments = [
         "seal::wrapped/1",
@@ -266,7 +270,7 @@ async fn a_recovery_key_that_is_made_within_a_rotation_opens_what_comes_of_it() 
         let (run, ids) = filled(&room, 3).await;
         die(&room, moment, "a_recovery_key_that_is_made_within_a_rotation_opens_what_comes_of_it");
         let (key, recipient) = RecoveryKey::generate().unwrap();
-        set_recovery(&room.journal(), &room.keys(), read_file, &recipient, at(2), "ops", || Ok(())).await.unwrap();
+        set_recovery(&room.journal(), &folder_of(&room.keys()), &recipient, at(2), "ops", || Ok(())).await.unwrap();
         let back = recover(&room.journal(), &key).await.unwrap();
         assert_eq!((back.opened, back.unopened), (4, 0), "{moment}");
         rotate(room.keys().parent().unwrap()).await.unwrap();
@@ -325,7 +329,7 @@ async fn what_is_put_in_after_the_journal_was_verified_is_not_used() {
     for when in ["seal::verified", "seal::wrapped", "seal::made", "seal::noted"] {
         let room = Room::make();
         filled(&room, 3).await;
-        set_recovery(&room.journal(), &room.keys(), read_file, &recipient, at(2), "ops", || Ok(())).await.unwrap();
+        set_recovery(&room.journal(), &folder_of(&room.keys()), &recipient, at(2), "ops", || Ok(())).await.unwrap();
         let said = attack(&room, when, &swap);
         assert!(said.contains("it rotated") || said.contains("refused: Protected"), "{when}: {said}");
         if when == "seal::verified" {
@@ -364,7 +368,7 @@ async fn a_former_recovery_key_opens_nothing_any_more() {
     let (first, first_recipient) = RecoveryKey::generate().unwrap();
     let (second, second_recipient) = RecoveryKey::generate().unwrap();
     let set = async |recipient| {
-        set_recovery(&room.journal(), &room.keys(), read_file, recipient, at(2), "ops", || Ok(())).await.unwrap();
+        set_recovery(&room.journal(), &folder_of(&room.keys()), recipient, at(2), "ops", || Ok(())).await.unwrap();
     };
     set(&first_recipient).await;
     let ring =
@@ -391,7 +395,7 @@ async fn a_recovery_key_that_nobody_could_read_does_not_count() {
     filled(&room, 1).await;
     let (_, recipient) = RecoveryKey::generate().unwrap();
     let show = || Err(Fault::new(FaultKind::Unexpected, "cannot write the result"));
-    set_recovery(&room.journal(), &room.keys(), read_file, &recipient, at(2), "ops", show).await.unwrap_err();
+    set_recovery(&room.journal(), &folder_of(&room.keys()), &recipient, at(2), "ops", show).await.unwrap_err();
     assert_eq!(seal_status(&room.journal()).await.unwrap().keys.iter().filter(|k| k.recovery.is_some()).count(), 0);
     is_sound(&room).await;
 }
@@ -451,7 +455,7 @@ async fn lost_keys_come_back_with_the_recovery_key_and_with_no_other() {
     let (before, _) = RecoveryKey::generate().unwrap();
     let (old, old_recipient) = RecoveryKey::generate().unwrap();
     for recipient in [&old_recipient, &recipient] {
-        set_recovery(&room.journal(), &room.keys(), read_file, recipient, at(2), "ops", || Ok(())).await.unwrap();
+        set_recovery(&room.journal(), &folder_of(&room.keys()), recipient, at(2), "ops", || Ok(())).await.unwrap();
         is_sound(&room).await;
     }
     for other in [&before, &old] {
@@ -504,7 +508,7 @@ async fn keys_that_somebody_put_into_the_journal_are_not_recovered() {
     let (key, recipient) = RecoveryKey::generate().unwrap();
     for room in [&room, &theirs] {
         filled(room, 2).await;
-        set_recovery(&room.journal(), &room.keys(), read_file, &recipient, at(2), "ops", || Ok(())).await.unwrap();
+        set_recovery(&room.journal(), &folder_of(&room.keys()), &recipient, at(2), "ops", || Ok(())).await.unwrap();
     }
     let row = sqlite(
         &theirs,

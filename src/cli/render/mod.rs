@@ -15,7 +15,7 @@ pub use found::{accounts, by_hand, plan, without_facts};
 pub use house::{fault, health, manifests, verification};
 pub use mail::{mail_server, undelivered};
 pub use runs::{about, closed, hour, list, restored, scheduled, status, summary};
-pub use seal::{Sealing, seal, set, values};
+pub use seal::{Sealing, keeper, key_files, seal, set, values};
 pub use secrets::{rotation, secret};
 pub use sweeps::{sweep, sweeps};
 

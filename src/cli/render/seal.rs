@@ -1,7 +1,7 @@
 //! The keys that seal the journal, in words.
 
 use super::{Style, fault, line};
-use crate::journal::{KeyId, Noted, SealStatus, SealedWith};
+use crate::journal::{KeyFile, KeyId, Noted, SealStatus, SealedWith};
 use crate::model::Fault;
 use jiff::Timestamp;
 
@@ -21,6 +21,31 @@ pub struct Sealing<'a> {
     pub opener: Option<&'a SealedWith>,
     /// Why the keys cannot be read.
     pub unread: Option<&'a Fault>,
+}
+
+/// How the sealing key stands in its file; nothing is said of a plain one that is to be one.
+pub fn key_files(files: &[KeyFile], keeper: Option<&str>) -> String {
+    let one = |found: &KeyFile| match (found.wrapped, keeper) {
+        (Some(version), Some(keeper)) => {
+            format!("{}: transit, wrapped by {} (version {version})\n", found.file, line(keeper))
+        }
+        (Some(version), None) => {
+            format!("{}: transit, version {version} of a key that offboard.yaml does not name\n", found.file)
+        }
+        (None, Some(keeper)) => {
+            format!("{}: file, a plain key. {} keeps it after: offboard seal wrap\n", found.file, line(keeper))
+        }
+        (None, None) => format!("{}: file\n", found.file),
+    };
+    files.iter().map(one).collect()
+}
+
+/// What came of trying who keeps the sealing key.
+pub fn keeper(name: &str, tried: &Result<Vec<KeyFile>, Fault>, style: &Style) -> String {
+    match tried {
+        Ok(files) => format!("{} wraps and unwraps keys\n{}", line(name), key_files(files, Some(name))),
+        Err(why) => fault(why, style),
+    }
 }
 
 /// Every sealing key, and what would happen if it were lost.

@@ -8,6 +8,7 @@
 //! - [`identity`]: entities and the logins that lead to them; [`tokens`]: what lives now
 //! - [`pki`]: certificates of PKI engines
 //! - [`audit`]: who has read such a path; [`rotate`]: a path of a key/value engine, as a consumer of a shared secret
+//! - [`transit`]: a key that keeps our own sealing key
 //! - [`discover`]: the inventory; [`apply`]: disable, end sessions, revoke; [`look`]: proof; [`restore`]: the way back; [`check`]: our own standing
 
 mod api;
@@ -24,10 +25,11 @@ mod rotate;
 mod settings;
 mod static_role;
 mod tokens;
+mod transit;
 
 use crate::connector::{Connector, Cx, Link, Manifest};
 use crate::model::{
-    Account, Action, Chain, Door, DoorKind, Family, Fault, FaultKind, Owner, PartKind, PersonId, Place, Proof, Step, SystemName,
+    Account, Action, Chain, Door, DoorKind, Family, Fault, FaultKind, Keeper, Owner, PartKind, PersonId, Place, Proof, Step, SystemName,
 };
 use crate::wire::http::{self, Client, Url};
 use crate::wire::secret;
@@ -39,6 +41,7 @@ pub use settings::{ByAppRole, ByPassword, Login, Settings};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What this connector is.
 pub static MANIFEST: Manifest = Manifest {
@@ -129,6 +132,7 @@ pub fn build(system: &SystemName, settings: Settings, base: &Path) -> Result<Arc
     Ok(Arc::new(Vault { system: system.clone(), settings, base: base.to_path_buf(), places }))
 }
 
+#[derive(Clone)]
 struct Vault {
     system: SystemName,
     settings: Settings,
@@ -210,6 +214,10 @@ impl Connector for Vault {
         link.audit_logs = self.settings.audit_logs.iter().map(|file| self.base.join(file)).collect();
         link.namespace = if namespace == "root" { String::new() } else { namespace.clone() };
         Ok(Box::new(link))
+    }
+
+    fn keeper(&self, address: Option<&str>, mount: &str, key: &str, timeout: Duration) -> Result<Arc<dyn Keeper>, Fault> {
+        Ok(Arc::new(transit::Transit::new(self.clone(), address, mount, key, timeout)?))
     }
 }
 
