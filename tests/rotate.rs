@@ -429,7 +429,7 @@ sys.exit(0 if len(values) == 1 else 3)
         let line = tail.lines().find(|l| l.contains("health:")).unwrap().trim().to_string();
         // Sick as soon as the new value stands there.
         let file = &service.file;
-        let health = format!("health: [sh, -c, 'if grep -qF \"$(cat {kept})\" {file}; then {script} {file}; else {script} {kept} {file}; fi']");
+        let health = format!("health: [sh, -c, 'if grep -qF -e \"$(cat {kept})\" {file}; then {script} {file}; else {script} {kept} {file}; fi']");
         format!("{head}{}", tail.replace(&line, &health))
     });
     let done = office.run(&leaver).expect(12);

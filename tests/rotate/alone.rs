@@ -1,6 +1,6 @@
 //! `offboard rotate`: a secret is rotated though nobody leaves.
 
-use crate::lab::{Lab, LabService};
+use crate::lab::{Lab, LabPerson, LabService};
 use crate::office::{Done, Office, all_shut};
 use crate::server::{Server, serve_with};
 use crate::{door, gets_in, is_rotated, office, sealed, steps, verifier};
@@ -168,39 +168,46 @@ fn a_server_carries_it_out_one_at_a_time() {
 fn a_consumer_that_is_not_well_holds_the_finish_up_until_it_is_mended_or_given_up() {
     let lab = Lab::shared();
     let knows = lab.active_person();
-    for give_up in [false, true] {
-        let service = lab.service("bastion");
-        let office = office(&lab, &knows, &[&service]);
-        office.hurry();
-        let sick = format!("/run/{}.sick", service.name);
-        office.edit("offboard.yaml", |text| {
-            let line = text.lines().find(|l| l.contains("health:") && l.contains(&service.port.to_string())).unwrap();
-            // Sick as soon as the new value stands in the file.
-            let check =
-                format!("if grep -q '{}' {}; then exit 0; fi; ! test -e {sick}", service.password, service.file);
-            let health = format!("        health: [sh, -c, \"{check}\"]");
-            text.replace(line, &health)
-        });
-        lab.on("bastion", &["touch", &sick]);
-        let report = rotate(&office, &service).expect(12).json();
-        let run = report["run"].as_str().unwrap();
-        assert!(report["findings"].to_string().contains("half rotated"), "{:#}", report["findings"]);
-        assert_eq!(sealed(&office), "2", "both values stay sealed");
-        assert!(gets_in(&lab, &service, &lab.password_in_file(&service)), "one password works");
-        let status = office.offboard(&["status", run]).expect(12).out;
-        assert!(status.contains(&format!("offboard resume {run}")), "{status}");
-        office.offboard(&["verify", run, "--last"]).expect(13);
-        if give_up {
-            let stuck = report["steps"].as_array().unwrap().iter().find(|s| s["outcome"] == "stuck").unwrap();
-            office.offboard(&["waive", run, stuck["id"].as_str().unwrap(), "--why", "that check is wrong"]).expect(10);
-            let report = office.offboard(&["--json", "resume", run]).expect(10).json();
-            assert_eq!((&report["settled"], &door(&report, &service)["after"]), (&true.into(), &"shut".into()));
-        } else {
-            lab.on("bastion", &["rm", &sick]);
-            all_shut(&office.offboard(&["--json", "resume", run]).expect(0).json());
+    // Each waits for a minute until the run gives up.
+    std::thread::scope(|scope| {
+        for give_up in [false, true] {
+            let (lab, knows) = (&lab, &knows);
+            scope.spawn(move || is_held_up(lab, knows, give_up));
         }
-        is_rotated(&lab, &service, "in the end");
+    });
+}
+
+fn is_held_up(lab: &Lab, knows: &LabPerson, give_up: bool) {
+    let service = lab.service("bastion");
+    let office = office(lab, knows, &[&service]);
+    let sick = format!("/run/{}.sick", service.name);
+    office.edit("offboard.yaml", |text| {
+        let line = text.lines().find(|l| l.contains("health:") && l.contains(&service.port.to_string())).unwrap();
+        // Sick as soon as the new value stands in the file.
+        let check =
+            format!("if grep -qF -e '{}' {}; then exit 0; fi; ! test -e {sick}", service.password, service.file);
+        let health = format!("        health: [sh, -c, \"{check}\"]");
+        text.replace(line, &health)
+    });
+    lab.on("bastion", &["touch", &sick]);
+    let report = rotate(&office, &service).expect(12).json();
+    let run = report["run"].as_str().unwrap();
+    assert!(report["findings"].to_string().contains("half rotated"), "{report:#}");
+    assert_eq!(sealed(&office), "2", "both values stay sealed");
+    assert!(gets_in(lab, &service, &lab.password_in_file(&service)), "one password works");
+    let status = office.offboard(&["status", run]).expect(12).out;
+    assert!(status.contains(&format!("offboard resume {run}")), "{status}");
+    office.offboard(&["verify", run, "--last"]).expect(13);
+    if give_up {
+        let stuck = report["steps"].as_array().unwrap().iter().find(|s| s["outcome"] == "stuck").unwrap();
+        office.offboard(&["waive", run, stuck["id"].as_str().unwrap(), "--why", "that check is wrong"]).expect(10);
+        let report = office.offboard(&["--json", "resume", run]).expect(10).json();
+        assert_eq!((&report["settled"], &door(&report, &service)["after"]), (&true.into(), &"shut".into()));
+    } else {
+        lab.on("bastion", &["rm", &sick]);
+        all_shut(&office.offboard(&["--json", "resume", run]).expect(0).json());
     }
+    is_rotated(lab, &service, "in the end");
 }
 
 /// More of what offboard.yaml says of a secret.
